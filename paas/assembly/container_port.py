@@ -1,0 +1,149 @@
+"""The component controller's port to the container controller, on the reconnecting client.
+
+Translates between the two vocabularies: an order by digest becomes one with signature and trusted
+keys; addresses of endpoints get back the protocol that the manifest gave them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from paas.bundle.state import BundleState
+from paas.container import methods
+from paas.container.client import ContainersClient
+from paas.container.messages import Exited
+from paas.controller import limits, ports
+from paas.controller.agent import Controller
+from paas.controller.state import ControllerState
+
+CALL_TIMEOUT_S = 30.0
+STATS_TIMEOUT_S = 5.0
+
+Addresses = dict[str, tuple[str, int]]
+
+
+class ContainerPort:
+    """Implements `controller.ports.Containers` and `controller.resources.Paths`."""
+
+    def __init__(
+        self, client: ContainersClient, bundles: BundleState, state: ControllerState
+    ) -> None:
+        self._client = client
+        self._bundles = bundles
+        self._state = state
+
+    async def start(self, order: ports.StartOrder) -> ports.Started:
+        started = await self._client.call(
+            methods.START,
+            methods.StartContainer(
+                component=order.component,
+                incarnation=order.incarnation,
+                bundle=order.bundle,
+                signature=self._bundles.bundle(order.bundle).signature,
+                publishers=[p.public_key for p in self._bundles.publishers.values()],
+                command=list(order.command),
+                base=order.base,
+                protocol=order.protocol,  # type: ignore[arg-type]  # checked by the manifest
+                environment=order.environment,
+                configuration=order.configuration,
+                endpoints=order.endpoints,
+                limits=order.limits,
+                ready_timeout_s=order.ready_timeout_s,
+                hostname=order.hostname,
+            ),
+            timeout_s=limits.START_TIMEOUT_S,
+        )
+        return ports.Started(
+            uid_base=started.uid_base,
+            pid=started.pid,
+            address=started.address,
+            endpoints=_endpoints(started.endpoints, order.endpoints),
+            timings_ms=started.timings_ms,
+        )
+
+    async def kill(self, component: str) -> None:
+        await self._client.call(
+            methods.KILL, methods.KillContainer(component=component), timeout_s=CALL_TIMEOUT_S
+        )
+
+    async def destroy(self, component: str) -> None:
+        await self._client.call(
+            methods.DESTROY, methods.DestroyContainer(component=component), timeout_s=CALL_TIMEOUT_S
+        )
+
+    async def list(self) -> list[ports.ContainerFact]:
+        answer = await self._client.call(
+            methods.LIST, methods.ListContainers(), timeout_s=CALL_TIMEOUT_S
+        )
+        return [
+            ports.ContainerFact(
+                component=line.component,
+                incarnation=line.incarnation,
+                running=line.running,
+                uid_base=line.uid_base,
+                pid=line.pid,
+                address=line.address,
+                endpoints=_endpoints(line.endpoints, self._protocols(line.component)),
+                exit=None if line.exited is None else exit_facts(line.exited),
+            )
+            for line in answer.containers
+        ]
+
+    def _protocols(self, component: str) -> dict[str, str]:
+        instance = self._state.instances.get(component)
+        if instance is None:
+            return {}
+        manifest = self._state.types.manifest(self._state.types.resolve(instance.type))
+        return {name: endpoint.protocol for name, endpoint in manifest.endpoints.items()}
+
+    async def stats(self, components: Sequence[str]) -> dict[str, dict[str, Any]]:
+        answer = await self._client.call(
+            methods.STATS, methods.GetStats(components=[*components]), timeout_s=STATS_TIMEOUT_S
+        )
+        return {
+            component: {**figures, "memory_bytes": int(figures["memory"])}
+            for component, figures in answer.stats.items()
+        }
+
+    async def grant(self, source: str, target: str, port: int) -> None:
+        await self._client.call(
+            methods.GRANT,
+            methods.OpenPath(source=source, target=target, port=port),
+            timeout_s=CALL_TIMEOUT_S,
+        )
+
+
+class ContainerNotices:
+    """Implements `container.client.ContainerListener`: passes notices on."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    def containers_connected(self) -> None:
+        self._controller.containers_connected()
+
+    def containers_lost(self) -> None:
+        self._controller.containers_lost()
+
+    def container_exited(self, notice: methods.ContainerExited) -> None:
+        self._controller.container_exited(exit_facts(notice.exited))
+
+
+def exit_facts(exited: Exited) -> ports.ExitFacts:
+    return ports.ExitFacts(
+        component=exited.component,
+        incarnation=exited.incarnation,
+        reason=exited.reason,
+        code=exited.code,
+        signal=exited.signal,
+        oom=exited.out_of_memory,
+        time_ms=exited.time_ms,
+    )
+
+
+def _endpoints(addresses: Addresses, protocols: dict[str, str]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"protocol": protocols.get(name, "tcp"), "host": host, "port": port}
+        for name, (host, port) in addresses.items()
+    }

@@ -1,0 +1,99 @@
+"""The container controller's process: the engine, the unpacked bundles, the socket for the hub.
+
+It keeps the template process that harnesses are forked from, so it must be started by root; what it
+needs of root is named in `CAPABILITIES`, the rest is given up.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from paas.assembly.process import Agent
+from paas.assembly.transport import secure_transport
+from paas.assembly.unpacking import BlobReader, Unpacking
+from paas.container.agent import ContainerAgent
+from paas.container.engine import Engine
+from paas.container.messages import Exited
+from paas.container.settings import ContainerSettings
+from paas.node.settings import NodeSettings, short_name
+from paas.rpc.dispatch import Dispatcher
+from paas.rpc.envelope import Form
+from paas.rpc.link import Link
+from paas.rpc.server import listen_unix, serve
+from paas.rpc.transport import SecureTransport
+
+CONNECTIONS_MAX = 16
+ALLOWED = frozenset({"hub", "node"})
+
+
+def container_settings(node: NodeSettings) -> ContainerSettings:
+    """The settings of a node's container controller, all derived from the state directory."""
+    short = short_name(node.state)
+    return ContainerSettings(
+        cluster=short,
+        state_dir=f"{node.state}/containers",
+        bridge=f"pb{short}",
+        link_prefix=f"pv{short[:6]}",
+        network=f"10.{64 + int(short[:2], 16) % 64}.0.0/16",
+    )
+
+
+async def body(
+    agent: Agent, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run the engine and answer on `containers.sock`."""
+    start = agent.start
+    node = NodeSettings(state=start.settings["state"], cluster=start.cluster, node=start.node)
+    face: ContainerAgent | None = None
+
+    def on_exit(exited: Exited) -> None:
+        agent.log.info("container.exited", component=exited.component, reason=exited.reason)
+        if face is not None:
+            face.container_exited(exited)
+
+    engine = Engine(container_settings(node), clock=agent.clock, on_exit=on_exit)
+    unpacking = Unpacking(
+        Path(node.state) / "containers" / "bundles", BlobReader(Path(node.state) / "blobs")
+    )
+    agent.teardown = engine.teardown_node
+    transport = await secure_transport(agent)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        unpacking.retain([info.component for info in engine.list()])
+        face = ContainerAgent(
+            engine,
+            hub_directory=node.harness_directory,
+            unpack=unpacking.acquire,
+            release=unpacking.release,
+        )
+        dispatcher = Dispatcher(
+            nursery, agent.clock, authorise=face.authorise, on_bug=agent.report_bug
+        )
+        face.register(dispatcher)
+        await nursery.start(
+            partial(
+                serve,
+                listen_unix(node.containers_socket, 0o666),
+                dispatcher,
+                agent.sweeper,
+                form=Form.COMPACT,
+                connections_max=CONNECTIONS_MAX,
+                open_link=_open_link(transport),
+                on_open=face.peer_opened,
+                on_close=face.peer_closed,
+            )
+        )
+        task_status.started()
+
+
+def _open_link(transport: SecureTransport) -> Any:
+    async def open_link(sock: socket.socket, nursery: trio.Nursery) -> tuple[Link, dict[str, Any]]:
+        link, name = await transport.accept(sock, nursery, ALLOWED)
+        return link, {"role": name.subsystem, "name": str(name)}
+
+    return open_link

@@ -1,0 +1,89 @@
+"""Bounds of bundles and manifests, checked when a bundle is built and again wherever it is read.
+
+The builder obeys the same numbers as the reader, so that a developer hears of a limit when packing
+and not from a node that refuses the upload.
+"""
+
+from __future__ import annotations
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+ENTRIES_MAX = 50_000
+"""Files, directories and links of one bundle: a bound for inodes and for the reader's memory."""
+
+UNPACKED_BYTES_MAX = 2 * GIB
+"""Bytes of a whole bundle after decompression, headers included."""
+
+FILE_BYTES_MAX = GIB
+"""Bytes of one file."""
+
+BUNDLE_BYTES_MAX = 512 * MIB
+"""Bytes of the compressed archive: what one upload may store."""
+
+PATH_BYTES_MAX = 1_024
+"""Bytes of a path inside the bundle; the kernel's own bound is 4,096 including the root's path."""
+
+NAME_BYTES_MAX = 255
+"""Bytes of one name, the bound of Linux file systems."""
+
+DEPTH_MAX = 64
+"""Names in one path: bounds the open directory descriptors of an extraction."""
+
+LINK_BYTES_MAX = 1_024
+"""Bytes of a symbolic link's target."""
+
+RATIO_MAX = 200
+"""Unpacked bytes for one packed byte, beyond RATIO_FREE_BYTES; source code has about 5."""
+
+RATIO_FREE_BYTES = 16 * MIB
+"""Small bundles may compress as well as they like: these bytes do no harm."""
+
+CHUNK_BYTES = 1 << 18
+"""Unit of reading, writing, hashing and of feeding the compressor (part of the archive format)."""
+
+WINDOW_LOG_MAX = 21
+"""The decompressor never needs more than 2 MiB of history, whatever an archive asks for."""
+
+IGNORE_FILE_BYTES_MAX = 64 << 10
+IGNORE_RULES_MAX = 1_000
+
+MANIFEST_NAME = "component.toml"
+MANIFEST_BYTES_MAX = 64 << 10
+
+SIGNATURE_BYTES_MAX = 4 << 10
+"""A signature file: two base64 lines and two comments."""
+
+PUBLISHERS_MAX = 1_000
+BUNDLES_MAX = 10_000
+"""Bundles and publishers that the cluster state holds."""
+
+UPLOADS_MAX = 32
+"""Uploads that may be open at the same time in one store."""
+
+REFERENCES_MAX = 10_000
+"""Types that may refer to one bundle."""
+
+MEMORY_BYTES_MIN = MIB
+MEMORY_BYTES_MAX = 16 << 40
+"""A memory limit below 1 MiB cannot start any program; above 16 TiB it is a typing error."""
+
+CPU_CORES_MAX = 4_096.0
+PIDS_MAX = 4_194_304
+"""The kernel's own bound of process identifiers."""
+
+DISK_BYTES_MAX = 1 << 50
+TIME_S_MAX = 86_400.0
+RESTARTS_MAX = 1_000_000
+COMMAND_WORDS_MAX = 256
+TEXT_BYTES_MAX = 4_096
+"""Length of a command's word, a description, a value of the environment."""
+
+TABLE_ENTRIES_MAX = 64
+"""Endpoints, requirements, or variables of the environment of one component type."""
+
+assert FILE_BYTES_MAX <= UNPACKED_BYTES_MAX
+assert FILE_BYTES_MAX < 8 * GIB, "a larger size does not fit in the archive's header"
+assert MANIFEST_BYTES_MAX <= CHUNK_BYTES <= FILE_BYTES_MAX
+assert NAME_BYTES_MAX <= PATH_BYTES_MAX <= 4_096
+assert (1 << WINDOW_LOG_MAX) >= 1_024

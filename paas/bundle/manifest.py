@@ -1,0 +1,249 @@
+"""`component.toml`: what a developer declares about a component type (component API, "Manifest").
+
+    parse(bytes)  --checks, by line and field-->  Manifest  <--checks, by field--  from_plain
+                                                     |
+                                                  to_plain -> wire and cluster state
+
+A manifest is validated where it enters: by the developer's command line, and again by the platform,
+which trusts no client.  An unknown section or field is an error, never ignored: a misspelt limit
+would otherwise be no limit.  The canonical form holds sizes in bytes, processor shares in cores and
+times in seconds; it is itself a valid manifest, and reading it gives an equal one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from paas.base.errors import PlatformError
+from paas.bundle import limits, toml_lines
+from paas.bundle import manifest_fields as fields
+
+Restart = Literal["permanent", "transient", "temporary"]
+Protocol = Literal["json", "msgpack", "none"]
+
+
+class Component(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs.  `base` is the file system below the bundle; `protocol` how it speaks with us.
+
+    `sdk` names the language whose SDK file `paas push` puts into the bundle; empty: none.
+    """
+
+    name: str
+    version: str
+    command: tuple[str, ...]
+    description: str = ""
+    base: str = "host"
+    protocol: Protocol = "json"
+    sdk: Literal["", "python"] = ""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What it may use: bytes, cores, processes, bytes."""
+
+    memory: int = 64 << 20
+    cpu: float = 0.5
+    pids: int = 64
+    disk: int = 128 << 20
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A port that it listens on; which one is told by PAAS_ENDPOINT_<NAME>."""
+
+    protocol: str = "tcp"
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True):
+    """A group that it calls; naming it here opens the network path."""
+
+    group: str
+
+
+class Supervision(msgspec.Struct, frozen=True, kw_only=True):
+    """When it is started again, and how long it may take to be ready and to stop (seconds)."""
+
+    restart: Restart = "permanent"
+    max_restarts: int = 5
+    within: float = 60.0
+    ready_timeout: float = 30.0
+    stop_timeout: float = 10.0
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole manifest, checked and canonical."""
+
+    component: Component
+    limits: Limits = Limits()
+    endpoints: dict[str, Endpoint] = {}
+    requires: dict[str, Requirement] = {}
+    supervision: Supervision = Supervision()
+    environment: dict[str, str] = {}
+
+    @property
+    def type_name(self) -> str:
+        """The component type that this manifest declares."""
+        return f"{self.component.name}@{self.component.version}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values in canonical form, all defaults written out."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        plain["component"]["command"] = list(self.component.command)
+        return plain
+
+
+def parse(text: bytes, file: str = limits.MANIFEST_NAME) -> Manifest:
+    """Read a manifest file; raises `invalid` with file, line, field and what was expected."""
+    if len(text) > limits.MANIFEST_BYTES_MAX:
+        raise PlatformError(
+            "limit-exceeded",
+            f"{file}: a manifest has at most {limits.MANIFEST_BYTES_MAX} bytes, not {len(text)}",
+            file=file,
+        )
+    try:
+        decoded = text.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as exc:
+        line = text.count(b"\n", 0, exc.start) + 1
+        raise _syntax(file, line, "this is not UTF-8 text") from None
+    try:
+        plain = tomllib.loads(decoded)
+    except (ValueError, RecursionError) as exc:
+        raise _syntax(file, _syntax_line(str(exc), decoded), str(exc)) from None
+    return _Reader(file, decoded).manifest(plain)
+
+
+def from_plain(plain: object, file: str = "manifest") -> Manifest:
+    """Check plain values that came over a wire; canonical or as in `component.toml`."""
+    return _Reader(file, None).manifest(plain)
+
+
+def _syntax(file: str, line: int, reason: str) -> PlatformError:
+    return PlatformError("invalid", f"{file}:{line}: {reason}", file=file, line=line, field="")
+
+
+def _syntax_line(reason: str, text: str) -> int:
+    found = re.search(r"at line (\d+)", reason)
+    return int(found[1]) if found else text.count("\n") + 1
+
+
+class _Reader:
+    """Checks one manifest; knows the text, if there is one, only to name lines."""
+
+    def __init__(self, file: str, text: str | None) -> None:
+        self._file = file
+        self._text = text
+
+    def manifest(self, plain: object) -> Manifest:
+        table = self._table((), plain)
+        self._known((), table, fields.SECTION_NAMES)
+        return Manifest(
+            component=Component(**self._section(("component",), table, fields.SECTIONS)),
+            limits=Limits(**self._section(("limits",), table, fields.SECTIONS)),
+            supervision=Supervision(**self._section(("supervision",), table, fields.SECTIONS)),
+            endpoints={
+                name: Endpoint(**entry) for name, entry in self._entries("endpoints", table)
+            },
+            requires={
+                name: Requirement(**entry) for name, entry in self._entries("requires", table)
+            },
+            environment=self._environment(table),
+        )
+
+    def _section(
+        self,
+        path: toml_lines.Path,
+        parent: Mapping[str, object],
+        kinds: Mapping[str, Mapping[str, fields.Check]],
+    ) -> dict[str, Any]:
+        """One table with fixed fields, each checked; missing optional ones are left out."""
+        checks, required = kinds[path[0]], fields.REQUIRED.get(path[0], ())
+        table = self._table(path, parent.get(path[-1], {}))
+        self._known(path, table, tuple(checks))
+        checked = {}
+        for name in checks:
+            if name in table:
+                checked[name] = self._check((*path, name), checks[name], table[name])
+            elif name in required:
+                self._refuse((*path, name), "is required")
+        return checked
+
+    def _entries(
+        self, section: str, parent: Mapping[str, object]
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """The named tables of a section, in the order of their names."""
+        table = self._table((section,), parent.get(section, {}))
+        self._few((section,), table)
+        for name in table:
+            if not fields.KEY.fullmatch(name):
+                self._refuse(
+                    (section, name), "expected a name of lower-case letters, digits, hyphens"
+                )
+        return [
+            (name, self._section((section, name), table, fields.TABLES)) for name in sorted(table)
+        ]
+
+    def _environment(self, parent: Mapping[str, object]) -> dict[str, str]:
+        table = self._table(("environment",), parent.get("environment", {}))
+        self._few(("environment",), table)
+        checked = {}
+        for name in sorted(table):
+            path = ("environment", name)
+            if not fields.VARIABLE.fullmatch(name):
+                self._refuse(path, "expected a name of letters, digits and underscores")
+            if name.startswith(fields.RESERVED_VARIABLE_PREFIX):
+                self._refuse(path, "names that begin with PAAS_ are set by the platform")
+            checked[name] = str(self._check(path, fields.text, table[name]))
+        return checked
+
+    def _check(self, path: toml_lines.Path, check: fields.Check, value: object) -> object:
+        try:
+            return check(value)
+        except ValueError as exc:
+            got = repr(value)
+            shown = got if len(got) <= 60 else got[:57] + "..."
+            self._refuse(path, f"expected {exc}; got {shown}")
+
+    def _table(self, path: toml_lines.Path, value: object) -> dict[str, object]:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            self._refuse(path, "expected a table of fields")
+        return value
+
+    def _few(self, path: toml_lines.Path, table: Mapping[str, object]) -> None:
+        if len(table) > limits.TABLE_ENTRIES_MAX:
+            self._refuse(path, f"expected at most {limits.TABLE_ENTRIES_MAX} entries")
+
+    def _known(
+        self, path: toml_lines.Path, table: Mapping[str, object], names: tuple[str, ...]
+    ) -> None:
+        for name in table:
+            if name not in names:
+                kind = "field" if path else "section"
+                self._refuse((*path, name), f"unknown {kind}; {_suggestion(path, name, names)}")
+
+    def _refuse(self, path: toml_lines.Path, reason: str) -> NoReturn:
+        field = ".".join(path) or "manifest"
+        data: dict[str, Any] = {"file": self._file, "field": field}
+        place = self._file
+        if self._text is not None:
+            data["line"] = toml_lines.line_of(toml_lines.locate(self._text), path)
+            place = f"{self._file}:{data['line']}"
+        raise PlatformError("invalid", f"{place}: {field}: {reason}", **data)
+
+
+def _suggestion(path: toml_lines.Path, name: str, names: tuple[str, ...]) -> str:
+    """The closest valid name, or the section that the field belongs to, or all that is valid."""
+    elsewhere = [
+        section
+        for section, known in fields.SECTIONS.items()
+        if name in known and path[:1] != (section,)
+    ]
+    if elsewhere:
+        return f'"{name}" belongs to the section [{elsewhere[0]}]'
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return "expected one of " + ", ".join(f'"{known}"' for known in names)

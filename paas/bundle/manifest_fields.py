@@ -1,0 +1,162 @@
+"""What each field of a manifest may hold: one check per field, in one table.
+
+A check takes the value as the TOML or JSON parser gives it and returns it in canonical form (bytes,
+cores, seconds, tuples), or raises ValueError whose text completes "expected ...".  Every check
+accepts its own result, so a canonical manifest can be checked again on the next machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from paas.base import units
+from paas.bundle import limits
+
+Check = Callable[[object], object]
+
+NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""Names of types and bases end up in host names: RFC 1123 §2.1, starting with a letter."""
+
+KEY = re.compile(r"[a-z](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+"""Names of endpoints and requirements, which become names of variables."""
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
+RESERVED_VARIABLE_PREFIX = "PAAS_"
+
+_VERSION = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z.+_-]{0,62}[0-9A-Za-z])?")
+_BASE = re.compile(r"[a-z](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+_PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
+_GROUP = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
+
+
+def text(value: object) -> str:
+    if not isinstance(value, str) or len(value.encode("utf-8", "surrogatepass")) > (
+        limits.TEXT_BYTES_MAX
+    ):
+        raise ValueError(f"a string of at most {limits.TEXT_BYTES_MAX} bytes")
+    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("a string without NUL characters or half characters")
+    return value
+
+
+def pattern(expression: re.Pattern[str], expected: str) -> Check:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not expression.fullmatch(value):
+            raise ValueError(expected)
+        return value
+
+    return check
+
+
+def one_of(*words: str) -> Check:
+    expected = "one of " + ", ".join(f'"{word}"' for word in words)
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(expected)
+        return value
+
+    return check
+
+
+def whole(lowest: int, highest: int) -> Check:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise ValueError(f"a whole number from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def size(lowest: int, highest: int) -> Check:
+    bounds = f"from {units.format_bytes(lowest)} to {units.format_bytes(highest)}"
+    expected = f"{units.BYTES_EXPECTED}, {bounds}"
+
+    def check(value: object) -> int:
+        try:
+            count = units.to_bytes(value)
+        except ValueError:
+            raise ValueError(expected) from None
+        if not lowest <= count <= highest:
+            raise ValueError(expected)
+        return count
+
+    return check
+
+
+def cores(value: object) -> float:
+    expected = f"{units.CORES_EXPECTED}, above 0 and at most {limits.CPU_CORES_MAX:g}"
+    try:
+        amount = units.to_cores(value)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not 0 < amount <= limits.CPU_CORES_MAX:
+        raise ValueError(expected)
+    return amount
+
+
+def seconds(value: object) -> float:
+    expected = f"{units.SECONDS_EXPECTED}, above 0 and at most {limits.TIME_S_MAX:g} seconds"
+    try:
+        amount = units.to_seconds(value)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not 0 < amount <= limits.TIME_S_MAX:
+        raise ValueError(expected)
+    return amount
+
+
+def command(value: object) -> tuple[str, ...]:
+    expected = 'a list of strings, the program first, such as ["python3", "main.py"]'
+    if not isinstance(value, list | tuple) or not 0 < len(value) <= limits.COMMAND_WORDS_MAX:
+        raise ValueError(expected)
+    try:
+        words = tuple(text(word) for word in value)
+    except ValueError as exc:
+        raise ValueError(f"{expected}; each word {exc}") from None
+    if not words[0].strip():
+        raise ValueError(expected)
+    return words
+
+
+SECTIONS: Mapping[str, Mapping[str, Check]] = {
+    "component": {
+        "name": pattern(NAME, "lower-case letters, digits and hyphens, a letter first, at most 63"),
+        "version": pattern(_VERSION, 'a string such as "1.0.0": letters, digits, ". + - _"'),
+        "command": command,
+        "description": text,
+        "base": pattern(_BASE, '"host", or the name of a base layer such as "debian-12"'),
+        "protocol": one_of("json", "msgpack", "none"),
+        "sdk": one_of("", "python"),
+    },
+    "limits": {
+        "memory": size(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX),
+        "cpu": cores,
+        "pids": whole(1, limits.PIDS_MAX),
+        "disk": size(0, limits.DISK_BYTES_MAX),
+    },
+    "supervision": {
+        "restart": one_of("permanent", "transient", "temporary"),
+        "max_restarts": whole(0, limits.RESTARTS_MAX),
+        "within": seconds,
+        "ready_timeout": seconds,
+        "stop_timeout": seconds,
+    },
+}
+"""Sections whose fields are fixed."""
+
+TABLES: Mapping[str, Mapping[str, Check]] = {
+    "endpoints": {"protocol": pattern(_PROTOCOL, 'the name of a protocol such as "http" or "tcp"')},
+    "requires": {
+        "group": pattern(_GROUP, "the name of a group: letters, digits, hyphens, dots, slashes")
+    },
+}
+"""Sections of named entries, each with these fields."""
+
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "component": ("name", "version", "command"),
+    "requires": ("group",),
+}
+
+SECTION_NAMES = ("component", "limits", "endpoints", "requires", "supervision", "environment")

@@ -1,0 +1,199 @@
+"""A blocking JSON-RPC 2.0 client on the operators' UNIX socket (io).
+
+A command does one thing after the other, so it needs no event loop: a request is written, lines are
+read until its answer comes, notifications met on the way are kept for `notifications`.  JSON lines
+by default; msgpack frames for binary data (uploads), which JSON would carry as base64.
+
+Who is on the other side is known by the socket's place; who we are, the kernel tells it (component
+API, "Transports").  A connection that ends before the answer leaves the outcome unknown, and says so
+for requests that change something.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from paas.base.errors import PlatformError
+from paas.base.limits import CALL_TIMEOUT_S_DEFAULT, FRAME_BYTES_MAX
+
+ANSWER_GRACE_S = 5.0
+"""How much longer than the request's own time we wait for the platform to say that it is over."""
+
+CONNECT_PATIENCE_S = 5.0
+"""How long a cluster that runs may be without a hub (it is being restarted) before we give up."""
+
+CONNECT_PAUSE_S = 0.05
+READ_BYTES = 1 << 18
+
+
+class JsonLines:
+    """One JSON value a line."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def encode(self, value: object) -> bytes:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        self._buffer += data
+        while (end := self._buffer.find(b"\n")) >= 0:
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            if line.strip():
+                yield json.loads(line)
+
+
+class Frames:
+    """Length-prefixed msgpack maps."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def encode(self, value: object) -> bytes:
+        import msgpack
+
+        body: bytes = msgpack.packb(value)
+        return struct.pack(">I", len(body)) + body
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        import msgpack
+
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            (length,) = struct.unpack_from(">I", self._buffer)
+            if len(self._buffer) < 4 + length:
+                return
+            body = bytes(self._buffer[4 : 4 + length])
+            del self._buffer[: 4 + length]
+            yield msgpack.unpackb(body)
+
+
+class Connection:
+    """One connection to a hub.  `patience_s`, when set, bounds every answer (completion)."""
+
+    def __init__(self, sock: socket.socket, *, binary: bool = False) -> None:
+        self._sock = sock
+        self._codec: JsonLines | Frames = Frames() if binary else JsonLines()
+        self._last = 0
+        self.patience_s: float | None = None
+        self._events: deque[dict[str, Any]] = deque()
+        self._arrived: deque[Any] = deque()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def call(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        changes: bool = False,
+    ) -> Any:
+        """One request and its result; raises the PlatformError it was answered with.
+
+        `changes`: when the connection ends meanwhile, nobody knows whether it was done.
+        """
+        body = dict(params or {})
+        if timeout_s is not None:
+            body["timeout"] = timeout_s
+        self._last += 1
+        request = {"jsonrpc": "2.0", "id": self._last, "method": method, "params": body}
+        wait_s = self.patience_s or (timeout_s or CALL_TIMEOUT_S_DEFAULT) + ANSWER_GRACE_S
+        data = self._codec.encode(request)
+        if len(data) > FRAME_BYTES_MAX:
+            raise PlatformError("limit-exceeded", f"a request has at most {FRAME_BYTES_MAX} bytes")
+        try:
+            self._sock.settimeout(wait_s)
+            self._sock.sendall(data)
+            return self._answer(self._last, time.monotonic() + wait_s)
+        except TimeoutError:
+            raise PlatformError("timeout", f"{method}: the hub does not answer") from None
+        except (OSError, EOFError):
+            raise _lost(method, changes) from None
+
+    def _answer(self, identity: int, until: float) -> Any:
+        for message in self._messages(until):
+            if "method" in message:
+                self._keep(message)
+            elif message.get("id") == identity or message.get("id") is None:
+                if "error" in message:
+                    raise PlatformError.from_rpc(message["error"])
+                return message.get("result")
+        raise EOFError
+
+    def _messages(self, until: float | None) -> Iterator[dict[str, Any]]:
+        """What arrives, until the time is over (TimeoutError) or the peer has gone (EOFError)."""
+        while True:
+            while self._arrived:
+                message = self._arrived.popleft()
+                if isinstance(message, dict):
+                    yield message
+            if until is not None:
+                self._sock.settimeout(max(0.001, until - time.monotonic()))
+            else:
+                self._sock.settimeout(None)
+            data = self._sock.recv(READ_BYTES)
+            if not data:
+                raise EOFError
+            try:
+                self._arrived.extend(self._codec.feed(data))
+            except ValueError:
+                raise PlatformError("failed", "the hub's answer is not readable") from None
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        if message.get("method") == "component.event":
+            self._events.append(message.get("params") or {})
+
+    def notifications(self, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
+        """Events of watches in order; ends (`timeout`) when the time is over."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            while self._events:
+                yield self._events.popleft()
+            try:
+                for message in self._messages(until):
+                    self._keep(message)
+                    if self._events:
+                        break
+            except TimeoutError:
+                raise PlatformError("timeout", "nothing more happened in that time") from None
+            except (OSError, EOFError):
+                raise PlatformError("unavailable", "the hub closed the connection") from None
+
+
+def _lost(method: str, changes: bool) -> PlatformError:
+    if changes:
+        return PlatformError("unknown-outcome", f"{method}: the connection was lost on the way")
+    return PlatformError("unavailable", f"{method}: the hub closed the connection")
+
+
+def connect(path: str, *, expected: bool, binary: bool = False) -> Connection:
+    """Connect to the socket at `path`; when the cluster is `expected` to run, with patience."""
+    until = time.monotonic() + (CONNECT_PATIENCE_S if expected else 0.0)
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.connect(path)
+            return Connection(sock, binary=binary)
+        except PermissionError:
+            sock.close()
+            raise PlatformError(
+                "denied",
+                "you may not use this cluster's socket",
+                hint="run this as the user who started the cluster, or as root",
+            ) from None
+        except OSError as exc:
+            sock.close()
+            if time.monotonic() >= until:
+                raise PlatformError(
+                    "unavailable", f"the cluster's hub cannot be reached: {exc.strerror or exc}"
+                ) from None
+            time.sleep(CONNECT_PAUSE_S)

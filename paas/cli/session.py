@@ -1,0 +1,153 @@
+"""What a command is given: the cluster it means, connections to it, the output, one trace (io).
+
+Every request of one command line carries the same trace (W3C traceparent), so that what it caused
+can be found; every request that changes something carries an idempotency key.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from paas.base.errors import PlatformError
+from paas.cli import place
+from paas.cli.connection import Connection, connect
+from paas.cli.output import Output
+
+ID_DIGITS = 40
+PREFIX_DIGITS_MIN = 8
+
+
+class Session:
+    """One run of one command."""
+
+    def __init__(
+        self,
+        *,
+        output: str = "table",
+        query: str = "",
+        state: str | None = None,
+        context: str | None = None,
+        color: str = "auto",
+    ) -> None:
+        self.trace = os.urandom(16).hex()
+        self._traceparent = f"00-{self.trace}-{os.urandom(8).hex()}-01"
+        self._state = state
+        self._context = context
+        self._connections: dict[bool, Connection] = {}
+        self.output = Output(output, query=query, color=color)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections; the next call opens new ones."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    @property
+    def state(self) -> Path:
+        return place.state_directory(self._state, self._context)
+
+    def cluster(self) -> place.Cluster:
+        return place.require_cluster(self.state)
+
+    def connection(self, *, binary: bool = False) -> Connection:
+        """The connection of this command, made when first needed."""
+        known = self._connections.get(binary)
+        if known is None:
+            cluster = self.cluster()
+            expected = place.running(cluster.state)
+            if not expected and not os.path.exists(cluster.socket):
+                raise PlatformError(
+                    "unavailable",
+                    f"the cluster with its state in {cluster.state} does not run",
+                    hint=f"start it: paas dev --state {cluster.state}",
+                )
+            known = connect(cluster.socket, expected=expected, binary=binary)
+            self._connections[binary] = known
+        return known
+
+    def call(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        binary: bool = False,
+    ) -> Any:
+        """A request that reads."""
+        body = {**(params or {}), "trace": self._traceparent}
+        return self.connection(binary=binary).call(method, body, timeout_s=timeout_s)
+
+    def change(
+        self,
+        method: str,
+        params: dict[str, Any],
+        *,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+        binary: bool = False,
+    ) -> Any:
+        """A request that changes something: it carries an idempotency key."""
+        key = request_id or os.urandom(16).hex()
+        body = {**params, "trace": self._traceparent, "request_id": key}
+        connection = self.connection(binary=binary)
+        try:
+            return connection.call(method, body, timeout_s=timeout_s, changes=True)
+        except PlatformError as exc:
+            if exc.code == "unknown-outcome":
+                exc.hint = f"look: paas ps   repeat it safely: --request-id {key}"
+            raise
+
+    def component_id(self, target: str) -> str:
+        """The id of a component named by id, prefix or name."""
+        if is_hex(target) and len(target) == ID_DIGITS:
+            return target
+        if is_hex(target) and len(target) < PREFIX_DIGITS_MIN and not self._exists(target):
+            raise PlatformError(
+                "no-such-target",
+                f"no component is called {target!r}",
+                hint=f"an id prefix has at least {PREFIX_DIGITS_MIN} digits; list them: paas ps",
+            )
+        return str(self.call("controller.component", {"component": target})["id"])
+
+    def _exists(self, target: str) -> bool:
+        try:
+            self.call("controller.component", {"component": target})
+        except PlatformError:
+            return False
+        return True
+
+    def target(self, target: str) -> str:
+        """A target as the hub takes it: prefixes are completed, names and groups stay."""
+        if is_hex(target) and PREFIX_DIGITS_MIN <= len(target) < ID_DIGITS:
+            return self.component_id(target)
+        return target
+
+    def confirmed(self, action: str, name: str, yes: bool) -> bool:
+        """Ask a person to type the name; without a terminal nobody is asked (cli: rule 9)."""
+        if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return True
+        self.output.stderr.write(f"{action}. Type {name} to go on: ")
+        self.output.stderr.flush()
+        if sys.stdin.readline().strip() == name:
+            return True
+        self.output.note("nothing was done")
+        return False
+
+
+def is_hex(text: str) -> bool:
+    return bool(text) and all(digit in "0123456789abcdef" for digit in text)

@@ -1,0 +1,505 @@
+"""The container controller without its network face: start, kill, destroy, list, measure, grant.
+
+Everything that lives on this node in containers is in `_containers`, one `_Container` each, whose
+state moves by the table of `lifecycle.py`.  Preparation and destruction are the hooks (`hooks/`);
+why a container ended is judged by `reaping.py`; what to do after a restart by `recovery.py`.  This
+file only awaits.
+
+Stopping the engine (cancelling `run`) touches no container: they run on, and the next engine with
+the same state directory adopts them.  `teardown_node` is the way to leave nothing.
+
+Notices: `on_exit` is called once per container, after its facts are in the journal.  Who may have
+missed one (a crash just between the two) finds the same facts in `list`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import trio
+from msgspec.structs import replace
+
+from paas.base.errors import PlatformError, invalid
+from paas.base.ports import Clock
+from paas.container import limits, metrics, probe, procedure
+from paas.container.hooks.cgroup import CgroupHook
+from paas.container.hooks.contract import Context, Hook
+from paas.container.hooks.firewall import FirewallHook
+from paas.container.hooks.network import NetworkHook
+from paas.container.hooks.process import ProcessHook
+from paas.container.hooks.rootfs import RootfsHook
+from paas.container.hooks.users import UsersHook
+from paas.container.journal import Record
+from paas.container.launch import EXIT_FILE, LOG_FILE
+from paas.container.launcher import LaunchedProcess
+from paas.container.lifecycle import CONTAINER, ContainerEvent, ContainerState
+from paas.container.machine import ContainerGroups, HostDirectories, node_limits
+from paas.container.messages import (
+    ContainerInfo,
+    ContainerSpec,
+    Exited,
+    Grant,
+    Started,
+    Stats,
+)
+from paas.container.parts import Parts, lock_directory
+from paas.container.reaping import EndFacts, judge
+from paas.container.recovery import Decisions, KernelFacts, decide
+from paas.container.settings import ContainerSettings, check
+from paas.container.spec import check as check_spec
+from paas.real import kernel_namespaces as namespaces
+from paas.real.kernel_store import read_tail
+
+OnExit = Callable[[Exited], None]
+OnPrepared = Callable[[str, int], Awaitable[None]]
+
+_E = ContainerEvent
+_S = ContainerState
+
+
+@dataclass(slots=True)
+class _Container:
+    """One container of this node."""
+
+    context: Context
+    state: ContainerState = CONTAINER.initial
+    process: LaunchedProcess | None = None
+    adopted: bool = False
+    busy: trio.Lock = field(default_factory=trio.Lock)
+    """Held while it is prepared or destroyed, so that the two never overlap."""
+    watched: trio.Event = field(default_factory=trio.Event)
+    """Set when nobody watches its process any more."""
+
+    def move(self, event: ContainerEvent) -> None:
+        self.state = CONTAINER.next(self.state, event)
+
+
+class Engine:
+    """The containers of one node.  `run` it, then call the other methods from the same trio run."""
+
+    def __init__(
+        self,
+        settings: ContainerSettings,
+        *,
+        clock: Clock,
+        on_exit: OnExit,
+        on_prepared: OnPrepared | None = None,
+        wrap_hook: Callable[[Hook], Hook] = lambda hook: hook,
+    ) -> None:
+        """`on_prepared(component, uid_base)` is awaited before the harness may do anything.
+
+        `wrap_hook` is for tests, which put a `FailHook` around one of the hooks.
+        """
+        self._settings = check(settings)
+        self._clock = clock
+        self._on_exit = on_exit
+        self._on_prepared = on_prepared
+        self._wrap_hook = wrap_hook
+        self._containers: dict[str, _Container] = {}
+        self._grants: set[Grant] = set()
+        self._parts: Parts | None = None
+        self._removing = False
+        self._closed = trio.Event()
+
+    # -- running ----------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Prepare the node, recover what is there, and serve until cancelled.
+
+        Raises `unsupported` when the machine cannot have containers, `conflict` when another engine
+        uses the state directory.
+        """
+        probe.require()
+        lock_fd = lock_directory(self._settings.state_dir)
+        self._closed = trio.Event()
+        try:
+            parts = await trio.to_thread.run_sync(Parts, self._settings)
+            try:
+                namespaces.adopt_orphans()
+                async with trio.open_nursery() as nursery:
+                    parts.nursery = nursery
+                    await self._open(parts)
+                    self._parts = parts
+                    nursery.start_soon(parts.networks.run)
+                    nursery.start_soon(parts.layers.run)
+                    task_status.started()
+                    await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self._close(parts)
+        finally:
+            os.close(lock_fd)
+            self._closed.set()
+
+    async def _close(self, parts: Parts) -> None:
+        self._parts = None
+        for container in self._containers.values():
+            if container.process is not None:
+                container.process.close()
+        try:
+            await parts.close(remove=self._removing and not self._containers)
+        finally:
+            self._containers.clear()
+            namespaces.adopt_orphans(False)
+
+    async def _open(self, parts: Parts) -> None:
+        await parts.open()
+        parts.hooks = self._make_hooks(parts)
+        await self._recover(parts)
+        await parts.launcher.open()
+
+    def _make_hooks(self, parts: Parts) -> tuple[Hook, ...]:
+        groups = ContainerGroups(parts.groups)
+        hooks: tuple[Hook, ...] = (
+            RootfsHook(HostDirectories(), parts.layers),
+            UsersHook(parts.users),
+            CgroupHook(groups),
+            NetworkHook(parts.networks),
+            FirewallHook(parts.firewall),
+            ProcessHook(parts.launcher, groups, self._announce),
+        )
+        return tuple(self._wrap_hook(hook) for hook in hooks)
+
+    async def _announce(self, context: Context) -> None:
+        if self._on_prepared is not None and context.record.uid_base is not None:
+            await self._on_prepared(context.record.component, context.record.uid_base)
+
+    def _ready(self) -> Parts:
+        if self._parts is None:
+            raise PlatformError("unavailable", "the container controller is not running")
+        return self._parts
+
+    # -- recovery ---------------------------------------------------------------------------
+
+    async def _recover(self, parts: Parts) -> None:
+        records, damaged = parts.journal.load()
+        boot = namespaces.boot_id()
+        alive: dict[str, LaunchedProcess] = {}
+        for record in records:
+            if record.boot == boot and record.phase == "running":
+                process = _find_process(record)
+                if process is not None:
+                    alive[record.component] = process
+        directories = await trio.to_thread.run_sync(os.listdir, parts.directory)
+        facts = KernelFacts(
+            boot=boot,
+            alive=alive.keys(),
+            groups=parts.groups.names(),
+            links=await parts.worker.run(parts.links.names),
+            directories=directories,
+        )
+        decisions = decide(records, damaged, facts)
+        self._take_over(parts, decisions, alive)
+        await self._restore_firewall(parts)
+        await self._clear(parts, decisions)
+        for record in decisions.report:
+            self._finish(parts, self._containers[record.component])
+
+    def _take_over(
+        self, parts: Parts, decisions: Decisions, alive: dict[str, LaunchedProcess]
+    ) -> None:
+        for event, records in (
+            (_E.ADOPT_RUNNING, decisions.adopt + decisions.report),
+            (_E.ADOPT_EXITED, decisions.keep),
+        ):
+            for record in records:
+                container = _Container(parts.context(record), adopted=True)
+                container.move(event)
+                self._containers[record.component] = container
+                if record.uid_base is not None:
+                    parts.users.reserve(record.uid_base)
+                if record.address is not None:
+                    parts.addresses.reserve(record.address)
+                container.process = alive.get(record.component)
+                if container.process is not None:
+                    parts.nursery.start_soon(self._watch, parts, container)
+                else:
+                    container.watched.set()
+
+    async def _restore_firewall(self, parts: Parts) -> None:
+        self._grants = {g for g in parts.journal.load_grants() if self._addresses_of(g)}
+        sources = [
+            (c.context.record.link, c.context.record.address)
+            for c in self._containers.values()
+            if c.context.record.link and c.context.record.address
+        ]
+        grants = [self._rule(g) for g in self._grants]
+        await parts.firewall.open(grants, [(str(a), str(b)) for a, b in sources])
+
+    async def _clear(self, parts: Parts, decisions: Decisions) -> None:
+        """Remove what is half made, and what belongs to nobody."""
+        boot = namespaces.boot_id()
+        for record in decisions.destroy:
+            if record.boot != boot:
+                record = replace(record, link=None, address=None)
+            await procedure.destroy(parts.hooks, parts.context(replace(record, uid_base=None)))
+            parts.journal.remove(record.component)
+        for component in decisions.stray_components:
+            record = self._fresh_record(component, 0)
+            await procedure.destroy(parts.hooks, parts.context(record))
+            parts.journal.remove(component)
+        for link in decisions.stray_links:
+            await parts.worker.run(parts.links.disconnect, link)
+
+    # -- one container ----------------------------------------------------------------------
+
+    async def start(self, spec: ContainerSpec) -> Started:
+        """Make a container and start its harness; on failure nothing of it is left."""
+        parts = self._ready()
+        bases = {"host": parts.base} | parts.bases
+        check_spec(spec, node_limits(*self._node_settings(), sorted(bases)))
+        if spec.component in self._containers:
+            raise PlatformError("conflict", f"container {spec.component} exists already")
+        if len(self._containers) >= limits.CONTAINERS_MAX:
+            raise PlatformError("limit-exceeded", f"a node has {limits.CONTAINERS_MAX} containers")
+        context = parts.context(self._fresh_record(spec.component, spec.incarnation))
+        context.spec, context.base = spec, bases[spec.base]
+        container = _Container(context)
+        container.move(_E.PREPARE)
+        self._containers[spec.component] = container
+        async with container.busy:
+            try:
+                await procedure.prepare(parts.hooks, context, self._clock.monotonic_s)
+            except BaseException as exc:
+                container.move(_E.DESTROY)
+                if not isinstance(exc.__cause__, procedure.DestroyFailed):
+                    self._forget(parts, container)
+                raise
+            container.move(_E.STARTED)
+            context.spec = None
+            if not isinstance(context.process, LaunchedProcess):
+                raise AssertionError("the process hook leaves a process")
+            container.process = context.process
+            parts.nursery.start_soon(self._watch, parts, container)
+        return _started(context)
+
+    def _node_settings(self) -> tuple[int, float, int]:
+        s = self._settings
+        return s.memory_bytes, s.cpu, s.disk_bytes
+
+    def _fresh_record(self, component: str, incarnation: int) -> Record:
+        return Record(
+            component=component,
+            incarnation=incarnation,
+            phase="preparing",
+            boot=namespaces.boot_id(),
+            since_ms=self._clock.now_ms(),
+        )
+
+    async def _watch(self, parts: Parts, container: _Container) -> None:
+        """Wait for the end of pid 1; record it; tell it once."""
+        process = container.process
+        try:
+            if process is not None:
+                await process.wait()
+                if container.state is _S.RUNNING:
+                    self._finish(parts, container)
+        finally:
+            container.watched.set()
+
+    def _finish(self, parts: Parts, container: _Container) -> None:
+        context = container.context
+        exited = self._judge(parts, container)
+        context.save(replace(context.record, phase="exited", exited=exited))
+        container.move(_E.EXIT)
+        self._on_exit(exited)
+
+    def _judge(self, parts: Parts, container: _Container) -> Exited:
+        record = container.context.record
+        directory = container.context.directory
+        log = read_tail(f"{directory}/{LOG_FILE}", limits.HARNESS_LOG_TAIL_BYTES)
+        usage = partial(parts.groups.usage, record.component)
+        facts = EndFacts(
+            exit_file=read_tail(f"{directory}/{EXIT_FILE}", limits.EXIT_FILE_BYTES_MAX),
+            wait=container.process.ended if container.process is not None else None,
+            component_memory_kills=usage("component").out_of_memory_kills,
+            harness_memory_kills=usage("harness").out_of_memory_kills,
+            harness_log=log.decode(errors="replace"),
+            time_ms=self._clock.now_ms(),
+        )
+        return judge(record.component, record.incarnation, facts)
+
+    async def kill(self, component: str) -> None:
+        """SIGKILL everything in the container; its end is then told as any other."""
+        container = self._find(component)
+        if container.process is not None and container.state is _S.RUNNING:
+            container.process.kill()
+
+    async def destroy(self, component: str) -> None:
+        """Remove the container; returns when nothing of it is left.
+
+        A container that is not known is no error: nothing of it is left.  When something could not
+        be removed, raises `failed`; the call may be repeated.
+        """
+        parts = self._ready()
+        container = self._containers.get(component)
+        if container is None:
+            return
+        async with container.busy:
+            if self._containers.get(component) is not container:
+                return
+            if container.state is not _S.DESTROYING:
+                container.move(_E.DESTROY)
+                context = container.context
+                context.save(replace(context.record, phase="destroying"))
+            await self._remove_grants(parts, component)
+            container.context.process = container.process
+            if container.process is not None:
+                container.process.kill()
+                await container.watched.wait()
+            try:
+                await procedure.destroy(parts.hooks, container.context)
+            except procedure.DestroyFailed as exc:
+                raise PlatformError(
+                    "failed",
+                    f"not everything of container {component} could be removed: {exc}",
+                    hint="repeat: paas destroy ID; look at the log of the container controller",
+                ) from exc
+            container.process = None
+            self._forget(parts, container)
+
+    def _forget(self, parts: Parts, container: _Container) -> None:
+        component = container.context.record.component
+        parts.journal.remove(component)
+        container.move(_E.CLEARED)
+        del self._containers[component]
+
+    def _find(self, component: str) -> _Container:
+        container = self._containers.get(component)
+        if container is None:
+            raise PlatformError("no-such-target", f"there is no container {component} on this node")
+        return container
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def list(self) -> list[ContainerInfo]:
+        """Every container of this node, also adopted and exited ones."""
+        return [_info(c) for _, c in sorted(self._containers.items())]
+
+    async def stats(self, component: str) -> Stats:
+        """What a container uses now."""
+        parts = self._ready()
+        pid = self._find(component).context.record.pid
+        try:
+            text = await trio.to_thread.run_sync(Path(f"/proc/{pid}/smaps_rollup").read_text)
+        except OSError:
+            text = ""
+        usage = partial(parts.groups.usage, component)
+        return metrics.combine(usage("component"), usage("harness"), text)
+
+    # -- paths between containers -----------------------------------------------------------
+
+    async def grant(self, source: str, target: str, port: int, protocol: str = "tcp") -> None:
+        """Let `source` open connections to `port` of `target`; repeating it changes nothing."""
+        parts, grant = self._ready(), _grant(source, target, port, protocol)
+        for component in (source, target):
+            self._find(component)
+        if not self._addresses_of(grant):
+            raise PlatformError("not-available", "both containers must be running")
+        await parts.firewall.grant(self._rule(grant))
+        self._grants.add(grant)
+        parts.journal.save_grants(self._grants)
+
+    async def revoke(self, source: str, target: str, port: int, protocol: str = "tcp") -> None:
+        """Close the path, for connections that exist too; repeating it changes nothing."""
+        parts, grant = self._ready(), _grant(source, target, port, protocol)
+        if grant in self._grants:
+            await parts.firewall.revoke(self._rule(grant))
+            self._grants.discard(grant)
+            parts.journal.save_grants(self._grants)
+
+    async def _remove_grants(self, parts: Parts, component: str) -> None:
+        gone = {g for g in self._grants if component in (g.source, g.target)}
+        if gone:
+            await parts.firewall.revoke(*(self._rule(g) for g in gone if self._addresses_of(g)))
+            self._grants -= gone
+            parts.journal.save_grants(self._grants)
+
+    def _addresses_of(self, grant: Grant) -> tuple[str, str] | None:
+        found = []
+        for component in (grant.source, grant.target):
+            container = self._containers.get(component)
+            if container is None or container.context.record.address is None:
+                return None
+            found.append(container.context.record.address)
+        return found[0], found[1]
+
+    def _rule(self, grant: Grant) -> tuple[str, str, str, int]:
+        addresses = self._addresses_of(grant)
+        if addresses is None:
+            raise AssertionError("a grant is between containers that have addresses")
+        return (*addresses, grant.protocol, grant.port)
+
+    # -- the whole node ---------------------------------------------------------------------
+
+    async def teardown_node(self) -> None:
+        """Destroy every container, then everything else that was made on this node.
+
+        Works on a running engine, which it ends, and on one that was never run: then what an
+        earlier one left is found by its records.
+        """
+        if self._parts is None:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self.run)
+                await self.teardown_node()
+            return
+        parts = self._parts
+        for component in list(self._containers):
+            await self.destroy(component)
+        self._removing = True
+        parts.nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self._closed.wait()
+
+
+def _find_process(record: Record) -> LaunchedProcess | None:
+    """The recorded pid 1, if it is still that process."""
+    if record.pid is None or record.start_ticks is None:
+        return None
+    pidfd = namespaces.open_same_process(record.pid, record.start_ticks)
+    if pidfd is None:
+        return None
+    return LaunchedProcess(record.pid, record.start_ticks, pidfd)
+
+
+def _grant(source: str, target: str, port: int, protocol: str) -> Grant:
+    if not 0 < port < 1 << 16:
+        raise invalid("port", "between 1 and 65535")
+    if protocol == "tcp":
+        return Grant(source=source, target=target, port=port, protocol="tcp")
+    if protocol == "udp":
+        return Grant(source=source, target=target, port=port, protocol="udp")
+    raise invalid("protocol", "tcp or udp")
+
+
+def _started(context: Context) -> Started:
+    record = context.record
+    return Started(
+        component=record.component,
+        pid=record.pid or 0,
+        start_ticks=record.start_ticks or 0,
+        uid_base=record.uid_base or 0,
+        address=record.address or "",
+        endpoints=record.endpoints,
+        timings_ms=context.timings_ms,
+    )
+
+
+def _info(container: _Container) -> ContainerInfo:
+    record = container.context.record
+    return ContainerInfo(
+        component=record.component,
+        incarnation=record.incarnation,
+        state=container.state,
+        pid=record.pid,
+        uid_base=record.uid_base,
+        address=record.address,
+        endpoints=record.endpoints,
+        since_ms=record.since_ms,
+        adopted=container.adopted,
+        exited=record.exited,
+    )

@@ -1,0 +1,64 @@
+"""What the hooks' ports are on a real machine: directories and control groups off the event loop.
+
+Short file operations on control groups are done in place (some dozens of microseconds each); what
+may block longer (removing trees, waiting for a group to become empty) is done in a thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from paas.base.errors import invalid
+from paas.container import limits
+from paas.container.messages import ContainerSpec
+from paas.container.spec import NodeLimits
+from paas.real.kernel_cgroup import Cgroups, GroupLimits
+from paas.real.kernel_store import remove_tree
+
+
+class HostDirectories:
+    """Directories of the host."""
+
+    async def make(self, path: str) -> None:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+
+    async def require(self, field: str, path: str) -> None:
+        if not Path(path).is_dir():  # noqa: ASYNC240  (a look at a directory entry)
+            raise invalid(field, f"an existing directory (not {path})")
+
+    async def remove(self, path: str) -> None:
+        await trio.to_thread.run_sync(remove_tree, path)
+
+
+class ContainerGroups:
+    """The two leaves of one container."""
+
+    def __init__(self, groups: Cgroups) -> None:
+        self._groups = groups
+
+    async def create(self, spec: ContainerSpec) -> None:
+        wanted = spec.limits
+        component = GroupLimits(wanted.memory_bytes, wanted.cpu, wanted.pids)
+        harness = GroupLimits(limits.HARNESS_MEMORY_BYTES, None, limits.HARNESS_PIDS)
+        self._groups.create(spec.component, {"component": component, "harness": harness})
+
+    async def remove(self, component: str) -> None:
+        await trio.to_thread.run_sync(self._groups.remove, component)
+
+    def entrances(self, component: str, leaf: str) -> Sequence[str]:
+        return self._groups.entrances(component, leaf)
+
+
+def node_limits(memory_bytes: int, cpu: float, disk_bytes: int, bases: Sequence[str]) -> NodeLimits:
+    """What one component may ask for: the settings where given, else what the machine has."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return NodeLimits(
+        memory_bytes=memory_bytes or os.sysconf("SC_PHYS_PAGES") * page,
+        cpu=cpu or float(os.cpu_count() or 1),
+        disk_bytes=min(disk_bytes, limits.DISK_BYTES_MAX),
+        bases=bases,
+    )

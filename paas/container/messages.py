@@ -1,0 +1,114 @@
+"""What can be asked of the container controller, and what it tells (platform document §4.6.4).
+
+Plain data, checked when built by `spec.check`; the agent declares the methods that carry them.
+Sizes are in bytes, times in seconds or milliseconds as the name says, identifiers 40 hex digits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from paas.container.lifecycle import ContainerState
+
+Protocol = Literal["json", "msgpack", "none"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one component; its harness has bounds of its own."""
+
+    memory_bytes: int = 64 << 20
+    cpu: float = 0.5
+    """In cores: 0.5 is half of one core's time."""
+    pids: int = 64
+    disk_bytes: int = 128 << 20
+    """All that the component may change or add in its file system, /tmp not counted."""
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One container to be started."""
+
+    component: str
+    command: tuple[str, ...]
+    bundle_dir: str
+    """Host path of the extracted bundle, the read-only layer below /app."""
+    hub_dir: str
+    """Host directory that holds the hub's socket for harnesses."""
+    base: str = "host"
+    protocol: Protocol = "json"
+    environment: dict[str, str] = {}
+    configuration: Any = None
+    endpoints: dict[str, str] = {}
+    """Name to protocol; the port is chosen here."""
+    limits: Limits = Limits()
+    ready_timeout_s: float = 30.0
+    hostname: str = ""
+    incarnation: int = 1
+    """Which life of the component this is; handed to the harness, given back in the list."""
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """The harness runs, with every isolation in force."""
+
+    component: str
+    pid: int
+    start_ticks: int
+    uid_base: int
+    address: str
+    endpoints: dict[str, tuple[str, int]]
+    timings_ms: dict[str, float]
+    """Per hook, and per step of the launch as `process.<step>`."""
+
+
+class Exited(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a container is no more, from kernel facts and the harness's last words."""
+
+    component: str
+    reason: str
+    """`normal`, `exit:<code>`, `signal:<name>`, `out-of-memory`, `killed`, `harness:<what>`, or the
+    harness's own word."""
+    code: int | None = None
+    signal: int | None = None
+    out_of_memory: bool = False
+    incarnation: int = 1
+    time_ms: int = 0
+    harness_log: str = ""
+    """The end of what the harness wrote to its standard error; empty when all is well."""
+
+
+class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the list."""
+
+    component: str
+    state: ContainerState
+    pid: int | None
+    uid_base: int | None
+    address: str | None
+    endpoints: dict[str, tuple[str, int]]
+    since_ms: int
+    incarnation: int
+    adopted: bool
+    exited: Exited | None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """What one container uses now."""
+
+    memory_bytes: int
+    memory_peak_bytes: int
+    cpu_ms: float
+    throttled_ms: float
+    pids: int
+    out_of_memory_kills: int
+    harness_memory_bytes: int
+    harness_pss_bytes: int
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """One path that is open: from a component to a port of another."""
+
+    source: str
+    target: str
+    port: int
+    protocol: Literal["tcp", "udp"] = "tcp"

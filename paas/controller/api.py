@@ -1,0 +1,463 @@
+"""The answers to the requests of the component API's part "controller" (messages.py).
+
+Reading is answered from this replica's state.  Changing is a command of the log, and then waiting
+for what its keepers make of it.  A component may end and tie only what it created, and itself.
+
+`create` is all or nothing: if one of the components does not become available, the others are
+destroyed again, and the error says which one, why, and with its last log lines.  One that the
+restart policy gave up stays as `failed`, to be looked at, until it is destroyed or forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from paas.base import ids
+from paas.base.errors import PlatformError, invalid
+from paas.bundle.manifest import Manifest, from_plain
+from paas.controller import commands, instances, limits, messages
+from paas.controller.agent import DOWN, Controller
+from paas.controller.instances import Instance
+from paas.controller.lifecycle import ComponentState
+from paas.controller.ports import LogTail
+from paas.controller.restarts import Outcome
+from paas.harness.messages import TERMINATE, Terminate
+from paas.rpc.dispatch import Context, Dispatcher
+from paas.scheduler.client import Scheduler
+from paas.scheduler.messages import Needs, NodeView, Placed, Request
+from paas.wire import codec
+from paas.wire.registry import Nothing
+
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Whom the answers need beside the controller itself; callables, asked anew each time."""
+
+    nodes: Callable[[], Sequence[NodeView]]
+    groups_of: Callable[[str], list[str]]
+    has_bundle: Callable[[str], bool]
+    log_tail: LogTail
+    cluster: Callable[[], str]
+    version: str
+    log_status: Callable[[], dict[str, Any]]
+    hub_status: Callable[[], dict[str, Any]]
+
+
+class Api:
+    """See the module's text."""
+
+    def __init__(self, controller: Controller, neighbours: Neighbours) -> None:
+        self._controller = controller
+        self._state = controller.state
+        self._log = controller.log
+        self._near = neighbours
+        self._scheduler = Scheduler(neighbours.nodes)
+        self._memory: dict[str, int] = {}
+        self._memory_s = float("-inf")
+        self._memory_lock = trio.Lock()
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Put the handlers on a dispatcher."""
+        dispatcher.task(messages.REGISTER_TYPE, self.register_type)
+        dispatcher.task(messages.UNREGISTER_TYPE, self.unregister_type)
+        dispatcher.plain(messages.TYPES, self.types)
+        dispatcher.plain(messages.TYPE, self.type)
+        dispatcher.task(messages.CREATE, self.create)
+        dispatcher.task(messages.TERMINATE, self.terminate)
+        dispatcher.task(messages.DESTROY, self.destroy)
+        dispatcher.task(messages.COMPONENTS, self.components)
+        dispatcher.task(messages.COMPONENT, self.component)
+        dispatcher.plain(messages.MONITOR, self.monitor)
+        dispatcher.task(messages.LINK, self.link)
+        dispatcher.task(messages.UNLINK, self.unlink)
+        dispatcher.plain(messages.STATUS, self.status)
+
+    # -- types -----------------------------------------------------------------------------------
+
+    async def register_type(
+        self, params: messages.RegisterType, context: Context
+    ) -> messages.TypeName:
+        manifest = from_plain(params.manifest)
+        if not self._near.has_bundle(params.bundle):
+            raise PlatformError(
+                "no-such-bundle", f"no bundle {params.bundle[:80]} is stored", bundle=params.bundle
+            )
+        known = self._state.types.check_new(manifest, params.bundle)
+        if known is None:
+            command = commands.RegisterType(
+                bundle=params.bundle,
+                manifest=manifest.to_plain(),
+                registered_by=_caller(context) or OPERATOR,
+            )
+            await self._log.propose(command, timeout_s=context.timeout_s)
+        return messages.TypeName(type=manifest.type_name)
+
+    async def unregister_type(self, params: messages.UnregisterType, context: Context) -> Nothing:
+        command = commands.UnregisterType(type=params.type)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        return Nothing()
+
+    def types(self, _params: messages.ListTypes, _context: Context) -> messages.Types:
+        counts: dict[str, int] = {}
+        for instance in self._state.instances:
+            if not instance.ended:
+                counts[instance.type] = counts.get(instance.type, 0) + 1
+        kinds = sorted(self._state.types, key=lambda kind: (kind.name, kind.index))
+        return messages.Types(types=[k.info(counts.get(k.full_name, 0)) for k in kinds])
+
+    def type(self, params: messages.DescribeType, _context: Context) -> messages.TypeInfo:
+        kind = self._state.types.resolve(params.type)
+        return kind.info(self._state.instances.of_type(kind.full_name))
+
+    # -- creating --------------------------------------------------------------------------------
+
+    async def create(self, params: messages.Create, context: Context) -> messages.Created:
+        deadline = trio.current_time() + context.timeout_s
+        command = self._creation(params, _caller(context))
+        result = await self._log.propose(command, timeout_s=context.timeout_s)
+        created: list[str] = result["components"]
+        if params.wait == "available":
+            margin_s = min(limits.ANSWER_MARGIN_S, context.timeout_s / 10)
+            try:
+                await self._wait_available(created, deadline - margin_s)
+            except PlatformError:
+                if not result["repeated"]:
+                    self._controller.soon(self._undo, created)
+                raise
+        return messages.Created(components=created)
+
+    def _creation(self, params: messages.Create, caller: str | None) -> commands.CreateInstances:
+        """Check the request, and choose the nodes."""
+        kind = self._state.types.resolve(params.type)
+        manifest = self._state.types.manifest(kind)
+        _check_creation(params)
+        links = []
+        for target in params.links:
+            peer = self._state.instances.resolve(target)
+            self._check_owner(peer, caller)
+            links.append(peer.id)
+        request = Request(
+            type=kind.full_name,
+            needs=_needs(manifest),
+            count=params.count,
+            constraints=tuple(params.constraints),
+        )
+        choices = self._scheduler.place(self._placed(), request)
+        return commands.CreateInstances(
+            type=kind.full_name,
+            nodes=[choice.node for choice in choices],
+            name=params.name,
+            configuration=params.configuration,
+            groups=list(dict.fromkeys(params.groups)),
+            links=list(dict.fromkeys(links)),
+            restart=params.restart or "",
+            constraints=params.constraints,
+            request_id=params.request_id,
+            created_by=caller or OPERATOR,
+        )
+
+    def _placed(self) -> Iterator[Placed]:
+        """What is on the nodes now."""
+        needs: dict[str, Needs] = {}
+        types = self._state.types
+        for instance in self._state.instances:
+            if instance.ended:
+                continue
+            if instance.type not in needs:
+                needs[instance.type] = _needs(types.manifest(types.resolve(instance.type)))
+            yield Placed(node=instance.node, type=instance.type, needs=needs[instance.type])
+
+    async def _wait_available(self, created: list[str], deadline_s: float) -> None:
+        """Until each was available; raises `failed` or `timeout` for the first that was not."""
+        for component in created:
+            while True:
+                instance = self._state.instances.get(component)
+                if instance is None:
+                    raise PlatformError("failed", f"{component[:8]} has ended", component=component)
+                if instance.ready_once:
+                    break
+                if instance.ended or (
+                    instance.state is ComponentState.DESTROYING
+                    and instance.outcome is not Outcome.RESTART
+                ):
+                    raise self._not_available("failed", instance)
+                with trio.move_on_at(deadline_s) as scope:
+                    await self._controller.wait_change(component)
+                if scope.cancelled_caught:
+                    raise self._not_available("timeout", instance)
+
+    def _not_available(self, code: str, instance: Instance) -> PlatformError:
+        """Says why, with what is known."""
+        lines = self._near.log_tail.tail(instance.id, limits.LOG_LINES_IN_ERRORS)
+        what = instance.name or instance.short
+        if code == "failed":
+            text = f"{what} did not become available: {instance.reason}"
+            if instance.gave_up:
+                text += f" ({instance.gave_up})"
+        else:
+            text = f"{what} is {instance.state}, not available, at the deadline"
+            if instance.reason:
+                text += f"; its last end: {instance.reason}"
+        return PlatformError(
+            code,
+            text,
+            hint=f"look at: paas logs {instance.short}",
+            component=instance.id,
+            state=str(instance.state),
+            reason=instance.reason,
+            restarts=instance.restarts,
+            facts=instance.facts,
+            log=lines,
+        )
+
+    async def _undo(self, created: list[str]) -> None:
+        """Nobody knows of these components: end them.  Failed ones stay, to be looked at."""
+        for component in created:
+            instance = self._state.instances.get(component)
+            if instance is None or instance.ended or instance.outcome is Outcome.FAIL:
+                continue
+            command = commands.EndInstance(component=component, grace_s=limits.LINK_GRACE_S)
+            for attempt in range(1, limits.UNDO_TRIES_MAX + 1):
+                try:
+                    await self._log.propose(command, timeout_s=limits.PROPOSE_TIMEOUT_S)
+                    break
+                except PlatformError:
+                    await trio.sleep(limits.PROCEDURE_BACKOFF.delay_s(attempt, 0.5))
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    async def terminate(
+        self, params: messages.TerminateComponent, context: Context
+    ) -> messages.TerminateAnswer:
+        instance = self._owned(params.component, context)
+        if instance.ended or instance.state is ComponentState.DESTROYING:
+            raise PlatformError(
+                "not-available", f"{instance.short} is {instance.state}", reason=instance.reason
+            )
+        answer = await self._controller.harnesses.request(
+            instance.id,
+            TERMINATE,
+            Terminate(reason="terminate", inputs=params.inputs),
+            context.timeout_s,
+        )
+        if answer.accepted:
+            command = commands.EndInstance(component=instance.id, mode="terminate")
+            await self._log.propose(command, timeout_s=context.timeout_s)
+        return messages.TerminateAnswer(accepted=answer.accepted, reason=answer.reason)
+
+    async def destroy(self, params: messages.Destroy, context: Context) -> Nothing:
+        instance = self._owned(params.component, context)
+        if not 0 <= params.grace <= limits.GRACE_S_MAX:
+            raise invalid("grace", f"expected 0 to {limits.GRACE_S_MAX:.0f} seconds", param="grace")
+        command = commands.EndInstance(component=instance.id, grace_s=params.grace)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        while True:
+            now = self._state.instances.get(instance.id)
+            if now is None or now.state is ComponentState.DESTROYED:
+                return Nothing()
+            await self._controller.wait_change(instance.id)
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    async def components(
+        self, params: messages.ListComponents, _context: Context
+    ) -> messages.Components:
+        instances.check_filter(params.filter)
+        chosen = [
+            instance
+            for instance in self._state.instances
+            if (params.all or instance.state is not ComponentState.DESTROYED)
+            and instances.matches(instance, self._near.groups_of(instance.id), params.filter)
+        ]
+        memory = await self._memory_figures() if chosen else {}
+        return messages.Components(components=[self._info(i, memory) for i in chosen])
+
+    async def component(
+        self, params: messages.DescribeComponent, _context: Context
+    ) -> messages.ComponentInfo:
+        instance = self._state.instances.resolve(params.component)
+        return self._info(instance, await self._memory_figures())
+
+    def _info(self, instance: Instance, memory: dict[str, int]) -> messages.ComponentInfo:
+        return instances.info(
+            instance,
+            groups=self._near.groups_of(instance.id),
+            links=self._state.links.of(instance.id),
+            memory=memory.get(instance.id),
+            pid=self._controller.pid_of(instance.id),
+        )
+
+    async def _memory_figures(self) -> dict[str, int]:
+        """Memory in bytes of what runs here; one question to the container controller a second."""
+        async with self._memory_lock:
+            running = self._controller.running()
+            age_s = trio.current_time() - self._memory_s
+            if running and age_s >= limits.STATS_KEPT_S:
+                self._memory = await self._ask_memory(running)
+                self._memory_s = trio.current_time()
+        return self._memory
+
+    async def _ask_memory(self, running: list[str]) -> dict[str, int]:
+        try:
+            with trio.move_on_after(limits.STATS_TIMEOUT_S):
+                stats = await self._controller.containers.stats(running)
+                return {
+                    component: int(figures["memory_bytes"])
+                    for component, figures in stats.items()
+                    if "memory_bytes" in figures
+                }
+        except PlatformError:
+            pass  # the container controller is away: the figures are unknown, the rest is not
+        return {}
+
+    def status(self, _params: messages.Status, _context: Context) -> messages.StatusResult:
+        states: dict[str, int] = {}
+        per_node: dict[str, int] = {}
+        for instance in self._state.instances:
+            states[str(instance.state)] = states.get(str(instance.state), 0) + 1
+            if not instance.ended:
+                per_node[instance.node] = per_node.get(instance.node, 0) + 1
+        nodes = [
+            {
+                "name": node.name,
+                "state": _node_state(node),
+                "components": per_node.get(node.name, 0),
+            }
+            for node in self._near.nodes()
+        ]
+        return messages.StatusResult(
+            cluster=self._near.cluster(),
+            version=self._near.version,
+            nodes=nodes,
+            log=self._near.log_status(),
+            types=len(self._state.types),
+            components=states,
+            hub={**self._near.hub_status(), **self._controller.statistics()},
+        )
+
+    # -- monitors and links ----------------------------------------------------------------------
+
+    def monitor(self, params: messages.Monitor, context: Context) -> messages.MonitorResult:
+        peer, watches = context.peer, self._controller.watches
+        instance = self._find_monitored(params.component)
+        if instance is None:
+            number = watches.open(peer, DOWN, params.component)
+            self._controller.soon(self._down_already, peer, number, params.component, None)
+            return messages.MonitorResult(watch=number)
+        number = watches.open(peer, DOWN, instance.id)
+        over = instance.ended or (
+            instance.state is ComponentState.DESTROYING and instance.outcome is not Outcome.RESTART
+        )
+        if over or 0 < params.incarnation < instance.incarnation:
+            # After the answer, which tells the number of the watch.
+            self._controller.soon(self._down_already, peer, number, instance.id, instance)
+        return messages.MonitorResult(watch=number, incarnation=instance.incarnation)
+
+    def _find_monitored(self, target: str) -> Instance | None:
+        """None for an identifier of a component that is forgotten by now: it certainly ended."""
+        try:
+            return self._state.instances.resolve(target)
+        except PlatformError as error:
+            if error.code == "no-such-target" and ids.is_id(target):
+                return None
+            raise
+
+    async def _down_already(
+        self, peer: Any, number: int, component: str, instance: Instance | None
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        self._controller.emit_down(
+            peer,
+            number,
+            component=component,
+            name="" if instance is None else instance.name,
+            reason="unknown" if instance is None else instance.reason,
+            index=self._log.applied(),
+            time_ms=0 if instance is None else instance.since_ms,
+        )
+
+    async def link(self, params: messages.Link, context: Context) -> Nothing:
+        a, b = self._owned(params.a, context), self._owned(params.b, context)
+        command = commands.LinkInstances(a=a.id, b=b.id)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        return Nothing()
+
+    async def unlink(self, params: messages.Unlink, context: Context) -> Nothing:
+        a, b = self._owned(params.a, context), self._owned(params.b, context)
+        command = commands.UnlinkInstances(a=a.id, b=b.id)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        return Nothing()
+
+    # -- who may ---------------------------------------------------------------------------------
+
+    def _owned(self, target: str, context: Context) -> Instance:
+        instance = self._state.instances.resolve(target)
+        self._check_owner(instance, _caller(context))
+        return instance
+
+    @staticmethod
+    def _check_owner(instance: Instance, caller: str | None) -> None:
+        if caller is not None and caller not in (instance.id, instance.created_by):
+            raise PlatformError(
+                "denied",
+                f"a component may do this only with what it created, not with {instance.short}",
+                component=instance.id,
+            )
+
+
+def _caller(context: Context) -> str | None:
+    """The calling component's id; None for an operator."""
+    component = context.peer.info.get("component")
+    return component if isinstance(component, str) else None
+
+
+def _needs(manifest: Manifest) -> Needs:
+    return Needs(
+        memory_bytes=manifest.limits.memory,
+        cpu=manifest.limits.cpu,
+        disk_bytes=manifest.limits.disk,
+        base=manifest.component.base,
+    )
+
+
+def _check_creation(params: messages.Create) -> None:
+    """Bounds of a request to create; each error names its field."""
+    if not 1 <= params.count <= limits.CREATE_COUNT_MAX:
+        raise invalid("count", f"expected 1 to {limits.CREATE_COUNT_MAX}", param="count")
+    if params.name:
+        for name in instances.names_for(params.name, params.count):
+            instances.check_name(name)
+    if len(params.groups) > limits.GROUPS_OF_COMPONENT_MAX:
+        raise invalid("groups", f"expected at most {limits.GROUPS_OF_COMPONENT_MAX}")
+    for group in params.groups:
+        if not 0 < len(group) <= limits.GROUP_LENGTH_MAX or not group.isprintable() or ":" in group:
+            raise invalid(
+                "groups",
+                f"a group name has 1 to {limits.GROUP_LENGTH_MAX} printable characters, no colon",
+                param="groups",
+            )
+    if len(params.links) > limits.LINKS_OF_COMPONENT_MAX:
+        raise invalid("links", f"expected at most {limits.LINKS_OF_COMPONENT_MAX}", param="links")
+    if len(params.constraints) > limits.CONSTRAINTS_MAX:
+        raise invalid("constraints", f"expected at most {limits.CONSTRAINTS_MAX}")
+    if len(params.request_id) > limits.REQUEST_ID_LENGTH_MAX:
+        raise invalid("request_id", f"expected at most {limits.REQUEST_ID_LENGTH_MAX} characters")
+    size = len(codec.pack(params.configuration))
+    if size > limits.CONFIGURATION_BYTES_MAX:
+        raise invalid(
+            "configuration",
+            f"expected at most {limits.CONFIGURATION_BYTES_MAX} bytes, got {size}",
+            param="configuration",
+        )
+
+
+def _node_state(node: NodeView) -> str:
+    if not node.online:
+        return "offline"
+    return "cordoned" if node.cordoned else "available"

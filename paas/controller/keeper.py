@@ -1,0 +1,321 @@
+"""The actor of one component on this node: looks, decides the next step, does it, looks again.
+
+    wake ──> observe ──> next_step ──> do it ──┐     one step at a time, one task a component
+                 ^─────────────────────────────┘
+
+It keeps nothing that cannot be seen again, so it may be started at any point of a component's life.
+A step that fails is tried again after a wait, for as long as it remains the next step: a log
+without leader or a full disk delays a component's life but decides nothing about it.  The only step
+that is interrupted is a start, when the component is no longer wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from paas.base.errors import PlatformError
+from paas.base.ports import Clock, Entropy
+from paas.controller import creating, ending, limits
+from paas.controller.commands import ChangeInstance
+from paas.controller.instances import Instance
+from paas.controller.lifecycle import ComponentState
+from paas.controller.ports import (
+    ContainerFact,
+    Containers,
+    ExitFacts,
+    Harnesses,
+    Log,
+    Started,
+)
+from paas.controller.restarts import START_FAILED
+from paas.controller.state import ControllerState
+from paas.controller.steps import (
+    AskStop,
+    Clear,
+    Container,
+    Done,
+    Inspect,
+    Kill,
+    Observed,
+    Propose,
+    Start,
+    Step,
+    Wait,
+)
+from paas.harness.messages import STOP, Hello, PhaseChange, Stop
+
+_ENDINGS = frozenset(
+    {
+        ComponentState.STOPPING,
+        ComponentState.DESTROYING,
+        ComponentState.DESTROYED,
+        ComponentState.FAILED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all keepers share.  `inspect` compares what runs; `on_started` tells of a user id."""
+
+    state: ControllerState
+    log: Log
+    containers: Containers
+    harnesses: Harnesses
+    clock: Clock
+    entropy: Entropy
+    inspect: Callable[[], Awaitable[None]]
+    on_started: Callable[[], None]
+    on_trouble: Callable[[str, PlatformError], None]
+
+
+class Keeper:
+    """See the module's text.  The `saw_` methods are called from outside and never wait."""
+
+    def __init__(self, component: str, around: Surroundings, *, connected: bool) -> None:
+        self.component = component
+        self.seen = Observed(connected=connected)
+        self._around = around
+        self._wake = trio.Event()
+        self._start_scope: trio.CancelScope | None = None
+        self._incarnation = 0
+        self._state = ComponentState.NONE
+        self.changes = 0
+        """Counts what was learnt or done about the container, to recognise a list that is older."""
+
+    # -- what happens ----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something changed: look again.  A start that is no longer wanted is given up."""
+        self._wake.set()
+        if self._start_scope is not None:
+            instance = self._around.state.instances.get(self.component)
+            if instance is None or instance.state is not ComponentState.PREPARING:
+                self._start_scope.cancel()
+
+    def saw_connection(self, connected: bool) -> None:
+        self.seen.connected = connected
+        self._wake.set()
+
+    def saw_absent(self) -> None:
+        """The container controller has no container for it."""
+        self.seen.container = Container.ABSENT
+        self._wake.set()
+
+    def saw_container(self, fact: ContainerFact) -> None:
+        """A line of the container controller's list."""
+        seen = self.seen
+        if fact.running:
+            known = seen.container is Container.ENDED
+            if not (known and seen.container_incarnation == fact.incarnation):
+                started = Started(
+                    uid_base=fact.uid_base,
+                    pid=fact.pid,
+                    address=fact.address,
+                    endpoints=fact.endpoints,
+                )
+                self._runs(started, fact.incarnation)
+        else:
+            exit_facts = fact.exit or ExitFacts(
+                component=fact.component, incarnation=fact.incarnation, reason=""
+            )
+            self.saw_exit(exit_facts)
+
+    def saw_exit(self, facts: ExitFacts) -> None:
+        """The container has ended; facts of an earlier incarnation are history."""
+        self.changes += 1
+        if facts.incarnation >= self.seen.container_incarnation:
+            self.seen.container = Container.ENDED
+            self.seen.container_incarnation = facts.incarnation
+            self.seen.exit = facts
+        self._wake.set()
+
+    def saw_harness(self, hello: Hello) -> None:
+        if hello.incarnation == self._current_incarnation():
+            self._look()
+            self.seen.attached = True
+            self.seen.phase, self.seen.phase_reason = hello.phase, hello.reason
+        self._wake.set()
+
+    def saw_phase(self, change: PhaseChange) -> None:
+        if self.seen.attached:
+            self.seen.phase, self.seen.phase_reason = change.phase, change.reason
+        self._wake.set()
+
+    def saw_detached(self) -> None:
+        self.seen.attached = False
+        self._wake.set()
+
+    @property
+    def started(self) -> Started | None:
+        """The container of the present incarnation, while it runs."""
+        return self.seen.started if self.seen.container is Container.RUNNING else None
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until nothing will ever have to be done again."""
+        failures = 0
+        while True:
+            self._wake = trio.Event()
+            instance = self._look()
+            if instance is None:
+                return
+            step = self._next(instance)
+            if isinstance(step, Done):
+                return
+            if isinstance(step, Wait):
+                with trio.move_on_at(step.until_s):
+                    await self._wake.wait()
+                continue
+            try:
+                await self._do(step, instance)
+                failures = 0
+            except PlatformError as error:
+                failures += 1
+                if error.code == "conflict" and failures == 1:
+                    continue  # the state moved on meanwhile: no trouble, look again
+                self._around.on_trouble(self.component, error)
+                fraction = self._around.entropy.fraction()
+                await trio.sleep(limits.PROCEDURE_BACKOFF.delay_s(failures, fraction))
+
+    def _current_incarnation(self) -> int:
+        instance = self._around.state.instances.get(self.component)
+        return 0 if instance is None else instance.incarnation
+
+    def _look(self) -> Instance | None:
+        """Take note of a new incarnation or state."""
+        instance = self._around.state.instances.get(self.component)
+        if instance is None:
+            return None
+        now_s = trio.current_time()
+        if instance.incarnation != self._incarnation:
+            if self._incarnation or instance.state is ComponentState.PREPARING:
+                left_s = (instance.not_before_ms - self._around.clock.now_ms()) / 1000
+                # A clock that was set back must not hold a component for longer than was decided.
+                self._begin(now_s, min(max(left_s, 0.0), instance.delay_s), instance)
+            self._incarnation = instance.incarnation
+        if instance.state is not self._state:
+            self._state = instance.state
+            self.seen.state_since_s = now_s
+        return instance
+
+    def _begin(self, now_s: float, delay_s: float, instance: Instance) -> None:
+        """A new incarnation; what is known of a container of that very incarnation stays known."""
+        seen = self.seen
+        if self._incarnation or seen.container_incarnation != instance.incarnation:
+            seen.begin(now_s, delay_s)
+
+    def _next(self, instance: Instance) -> Step:
+        now_s = trio.current_time()
+        if instance.state in _ENDINGS:
+            return ending.next_step(instance, self.seen, now_s)
+        if instance.state is ComponentState.OFFLINE:
+            return Wait()
+        return creating.next_step(instance, self._ready_timeout_s(instance), self.seen, now_s)
+
+    def _ready_timeout_s(self, instance: Instance) -> float:
+        types = self._around.state.types
+        return types.manifest(types.resolve(instance.type)).supervision.ready_timeout
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    async def _do(self, step: Step, instance: Instance) -> None:
+        around = self._around
+        match step:
+            case Propose():
+                await self._propose(step, instance)
+            case Start():
+                await self._start(instance)
+            case AskStop(grace_s):
+                await self._ask_stop(instance, grace_s)
+            case Kill(reason):
+                self.seen.kill_reason = self.seen.kill_reason or reason
+                await around.containers.kill(self.component)
+                self.seen.killed_s = trio.current_time()
+            case Clear():
+                self.changes += 1
+                await around.containers.destroy(self.component)
+                self.changes += 1
+                self.seen.container = Container.ABSENT
+            case Inspect():
+                await around.inspect()
+                await trio.lowlevel.checkpoint()
+
+    async def _propose(self, step: Propose, instance: Instance) -> None:
+        change = ChangeInstance(
+            component=self.component,
+            incarnation=instance.incarnation,
+            event=str(step.event),
+            expected=str(instance.state),
+            reason=step.reason,
+            endpoints=step.endpoints,
+            facts=step.facts,
+            fatal=step.fatal,
+        )
+        await self._around.log.propose(change, timeout_s=limits.PROPOSE_TIMEOUT_S)
+
+    async def _start(self, instance: Instance) -> None:
+        """Only waits for the container; that its component is ready is told by the harness."""
+        around, incarnation = self._around, instance.incarnation
+        kind = around.state.types.resolve(instance.type)
+        order = creating.start_order(instance, kind, around.state.types.manifest(kind))
+        self.changes += 1
+        self.seen.container = Container.UNKNOWN
+        self.seen.container_incarnation = incarnation
+        with trio.CancelScope() as self._start_scope:
+            try:
+                with trio.fail_after(limits.START_TIMEOUT_S):
+                    started = await around.containers.start(order)
+            except trio.TooSlowError:
+                self._start_failed(
+                    PlatformError("timeout", "the container controller did not start it in time")
+                )
+            except PlatformError as error:
+                self._start_failed(error)
+            else:
+                if self.seen.container is not Container.ENDED:  # it may have ended already
+                    self._runs(started, incarnation)
+            finally:
+                self._start_scope = None
+                self.changes += 1
+
+    def _runs(self, started: Started, incarnation: int) -> None:
+        self.seen.container = Container.RUNNING
+        self.seen.container_incarnation = incarnation
+        self.seen.started = started
+        self.seen.running_since_s = trio.current_time()
+        self._around.on_started()
+        self._wake.set()
+
+    def _start_failed(self, error: PlatformError) -> None:
+        if error.code in creating.AWAY_CODES:
+            self.seen.container = Container.ABSENT
+            raise error
+        if error.code in creating.DOUBT_CODES:
+            raise error  # unknown: the next step is to look
+        self.seen.start_error = START_FAILED + error.message
+        self.seen.start_fatal = error.code in creating.FATAL_CODES
+        self.seen.container = Container.ENDED
+
+    async def _ask_stop(self, instance: Instance, grace_s: float) -> None:
+        reason = instance.reason if instance.mode == "linked" else "destroyed"
+        self.seen.stop_grace_s = grace_s
+        self.seen.stop_sent_s = trio.current_time()
+        try:
+            await self._around.harnesses.request(
+                self.component,
+                STOP,
+                Stop(grace_s=grace_s, reason=reason),
+                limits.STOP_REQUEST_TIMEOUT_S,
+            )
+        except PlatformError:
+            # It may have ended at this very moment; if not, the next look asks again or uses force.
+            self.seen.stop_sent_s = None
+            self.seen.stop_grace_s = math.inf
+            self.seen.attached = self._around.harnesses.attached(self.component)
+            raise

@@ -1,0 +1,289 @@
+"""Every message of the component controller (component API, "controller"; platform §4.7.3).
+
+Numbers 400-499.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from paas.wire.registry import Message, Nothing, Params, method
+
+
+class RegisterType(Params, frozen=True, kw_only=True):
+    """Register a component type: one version of one bundle, plus its manifest.
+
+    The manifest is given as in `component.toml`.  Repeating it is harmless; the same name and
+    version with another bundle is a `conflict`.
+    """
+
+    bundle: str
+    manifest: dict[str, Any]
+
+
+class TypeName(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """The type's full name, `name@version`."""
+
+    type: str
+
+
+class UnregisterType(Params, frozen=True, kw_only=True):
+    """Forget a type; refused (`conflict`) while components of it exist."""
+
+    type: str
+
+
+class ListTypes(Params, frozen=True, kw_only=True):
+    """List the registered types."""
+
+
+class DescribeType(Params, frozen=True, kw_only=True):
+    """Describe a type: `name@version`, or `name` for its newest registration."""
+
+    type: str
+
+
+class TypeInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """One component type.  `since` in seconds since the Unix epoch."""
+
+    type: str
+    name: str
+    version: str
+    bundle: str
+    manifest: dict[str, Any]
+    since: float
+    running: int
+
+
+class Types(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """The types, by name and time of registration."""
+
+    types: list[TypeInfo]
+
+
+class Create(Params, frozen=True, kw_only=True):
+    """Create components of a type, and by default wait until they are available.
+
+    `name` must be free (with `count` above 1 the components are called name-1, name-2, …).
+    `links` are components whose lives are tied to the new one's.  `restart` overrides the
+    manifest's policy.  `wait`: `available`, or `accepted` to return once the log has the command.
+    `request_id` makes a repetition harmless: the same ids come back.
+    """
+
+    type: str
+    count: int = 1
+    name: str = ""
+    configuration: dict[str, Any] = {}
+    groups: list[str] = []
+    links: list[str] = []
+    restart: Literal["permanent", "transient", "temporary"] | None = None
+    constraints: list[str] = []
+    wait: Literal["available", "accepted"] = "available"
+    request_id: str = ""
+
+
+class Created(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """The new components' identifiers."""
+
+    components: list[str]
+
+
+class TerminateComponent(Params, frozen=True, kw_only=True):
+    """Ask a component to end; it may refuse, with a reason."""
+
+    component: str
+    inputs: Any = {}
+
+
+class TerminateAnswer(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Whether the component accepted, and its reason if not."""
+
+    accepted: bool
+    reason: str = ""
+
+
+class Destroy(Params, frozen=True, kw_only=True):
+    """End a component: a signal, `grace` seconds, then force.  Answers when nothing is left."""
+
+    component: str
+    grace: float = 10.0
+
+
+class ListComponents(Params, frozen=True, kw_only=True):
+    """List components; `filter` by type, group, name, state or node; `all` includes ended ones."""
+
+    filter: dict[str, str] = {}
+    all: bool = False
+
+
+class DescribeComponent(Params, frozen=True, kw_only=True):
+    """Describe a component: by id, id prefix (8 digits or more) or name."""
+
+    component: str
+
+
+class ComponentInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """One component.  `since` in seconds since the Unix epoch; `memory` in bytes now, if known.
+
+    `endpoints`: name to `{protocol, host, port}`.  `reason` is why it last ended or failed.
+    """
+
+    id: str
+    name: str
+    type: str
+    state: str
+    since: float
+    node: str
+    restarts: int
+    reason: str
+    endpoints: dict[str, Any]
+    groups: list[str]
+    links: list[str] = []
+    restart: str = "permanent"
+    created: float = 0.0
+    memory: int | None = None
+    pid: int | None = None
+
+
+class Components(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """The components, by time of creation."""
+
+    components: list[ComponentInfo]
+
+
+class Monitor(Params, frozen=True, kw_only=True):
+    """Be told once, with the reason, when a component ends; at once if it has ended already.
+
+    `incarnation`, when above zero, is the one that the caller knows of: the notice comes at once
+    if that one is over, even if a later one runs by now (for who renews a monitor).
+    """
+
+    component: str
+    incarnation: int = 0
+
+
+class MonitorResult(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """The watch on which the one `down` event will come, and the incarnation it is about."""
+
+    watch: int
+    incarnation: int = 0
+
+
+class Link(Params, frozen=True, kw_only=True):
+    """Tie the lives of two components: an abnormal end of one ends the other."""
+
+    a: str
+    b: str
+
+
+class Unlink(Params, frozen=True, kw_only=True):
+    """Untie two components."""
+
+    a: str
+    b: str
+
+
+class Status(Params, frozen=True, kw_only=True):
+    """The state of the cluster: nodes, leader, log, numbers of types and components."""
+
+
+class StatusResult(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """What `paas status` shows."""
+
+    cluster: str
+    version: str
+    nodes: list[dict[str, Any]]
+    log: dict[str, Any]
+    types: int
+    components: dict[str, int]
+    hub: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+REGISTER_TYPE = method(400, "controller.register_type", RegisterType, TypeName)
+UNREGISTER_TYPE = method(401, "controller.unregister_type", UnregisterType, Nothing)
+TYPES = method(402, "controller.types", ListTypes, Types)
+TYPE = method(403, "controller.type", DescribeType, TypeInfo)
+CREATE = method(404, "controller.create", Create, Created)
+TERMINATE = method(405, "controller.terminate", TerminateComponent, TerminateAnswer)
+DESTROY = method(406, "controller.destroy", Destroy, Nothing)
+COMPONENTS = method(407, "controller.components", ListComponents, Components)
+COMPONENT = method(408, "controller.component", DescribeComponent, ComponentInfo)
+MONITOR = method(409, "controller.monitor", Monitor, MonitorResult)
+LINK = method(410, "controller.link", Link, Nothing)
+UNLINK = method(411, "controller.unlink", Unlink, Nothing)
+STATUS = method(412, "cluster.status", Status, StatusResult)
+
+
+# -- Events of the cluster state -------------------------------------------------------------------
+#
+# What applying the commands of `controller.state` announces, on every replica, in the same order.
+# Other sections react to them (groups: join when available, leave at the end), agents act on them.
+
+
+class TypeRegistered(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component type exists now; its bundle has one reference more."""
+
+    type: str
+    bundle: str
+
+
+class TypeUnregistered(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component type is forgotten; its bundle has one reference less."""
+
+    type: str
+    bundle: str
+
+
+class ComponentCreated(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component exists now, placed on a node; nothing runs yet."""
+
+    component: str
+    name: str
+    type: str
+    node: str
+    groups: list[str]
+    created_by: str
+    index: int
+    time_ms: int
+
+
+class ComponentChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component is in another state of its life-cycle."""
+
+    component: str
+    incarnation: int
+    state: str
+    previous: str
+    reason: str
+    index: int
+    time_ms: int
+
+
+class ComponentEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: one incarnation of a component is over, exactly once each; it comes before the change
+    to `destroying`.  `because` is the linked component whose end caused this one.
+    """
+
+    component: str
+    incarnation: int
+    reason: str
+    will_restart: bool
+    because: str
+    index: int
+    time_ms: int
+
+
+class ComponentOrdered(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component is wanted to end from now on, or sooner than before."""
+
+    component: str
+    mode: str
+    grace_s: float
+
+
+class ComponentForgotten(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: the record of a component that ended for good is gone."""
+
+    component: str

@@ -1,0 +1,27 @@
+"""Who may call which method of the component controller.
+
+Everybody may look, and be told of an end.  An operator may do all.  A component may create others,
+and end or tie those that it created itself and itself (checked by the handlers, api.py); it may
+neither register nor forget types.
+"""
+
+from paas.rpc.dispatch import Rule
+
+_BOTH = Rule(frozenset({"operator", "component"}))
+_OPERATOR = Rule(frozenset({"operator"}))
+
+POLICY = {
+    "controller.register_type": _OPERATOR,
+    "controller.unregister_type": _OPERATOR,
+    "controller.types": _BOTH,
+    "controller.type": _BOTH,
+    "controller.create": _BOTH,
+    "controller.terminate": _BOTH,
+    "controller.destroy": _BOTH,
+    "controller.components": _BOTH,
+    "controller.component": _BOTH,
+    "controller.monitor": _BOTH,
+    "controller.link": _BOTH,
+    "controller.unlink": _BOTH,
+    "cluster.status": _BOTH,
+}

@@ -1,0 +1,98 @@
+"""`resource.resolve`: from a name in the manifest to addresses, and the network path to them.
+
+A component declares what it needs (`[requires.store] group = "kv-store"`); here the name becomes
+the endpoints of the group's available members, and the path from the asker to each of them is
+opened in the packet filters: a component reaches what it was granted and nothing else (row I11).
+The path is of this pair of components and ends with either; who comes back asks again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from paas.base.errors import PlatformError
+from paas.controller.lifecycle import ComponentState
+from paas.controller.state import ControllerState
+from paas.rpc.dispatch import Context, Dispatcher
+from paas.wire.registry import Message, Params, method
+
+
+class Resolve(Params, frozen=True, kw_only=True):
+    """Resolve a name of the caller's manifest (`[requires.<name>]`) to endpoints it may reach."""
+
+    name: str
+
+
+class Endpoint(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """One address of a resource, and the component behind it."""
+
+    protocol: str
+    host: str
+    port: int
+    component: str = ""
+
+
+class Resource(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """The endpoints of a resource; none when nobody provides it at the moment."""
+
+    endpoints: list[Endpoint]
+    attributes: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+RESOLVE = method(450, "resource.resolve", Resolve, Resource)
+
+
+class Groups(Protocol):
+    """Who is in a group."""
+
+    def members(self, group: str) -> list[str]: ...
+
+
+class Paths(Protocol):
+    """The packet filters of the node."""
+
+    async def grant(self, source: str, target: str, port: int) -> None: ...
+
+
+class Resources:
+    """The handler of `resource.resolve`."""
+
+    def __init__(self, state: ControllerState, groups: Groups, paths: Paths) -> None:
+        self._state = state
+        self._groups = groups
+        self._paths = paths
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        dispatcher.task(RESOLVE, self._resolve)
+
+    async def _resolve(self, params: Resolve, context: Context) -> Resource:
+        component = context.peer.info.get("component")
+        if component is None:
+            raise PlatformError("denied", "only components have resources")
+        asker = self._state.instances.resolve(component)
+        kind = self._state.types.resolve(asker.type)
+        requirement = self._state.types.manifest(kind).requires.get(params.name)
+        if requirement is None:
+            raise PlatformError(
+                "no-such-target",
+                f"the manifest of {asker.type} does not require {params.name!r}",
+                hint=f'declare it: [requires.{params.name}] group = "…"',
+            )
+        found: list[Endpoint] = []
+        for member in self._groups.members(requirement.group):
+            provider = self._state.instances.get(member)
+            if provider is None or provider.state is not ComponentState.AVAILABLE:
+                continue
+            for endpoint in provider.endpoints.values():
+                await self._paths.grant(asker.id, provider.id, endpoint["port"])
+                found.append(
+                    Endpoint(
+                        protocol=endpoint["protocol"],
+                        host=endpoint["host"],
+                        port=endpoint["port"],
+                        component=provider.id,
+                    )
+                )
+        return Resource(endpoints=found)

@@ -1,0 +1,259 @@
+"""Output of the component as records: lines cut, understood, numbered, kept until the hub has them.
+
+    bytes of stdout, stderr ──> LineCutter ──> record ──> queue ──> batches ──> hub
+                                                            └─ acknowledged: gone
+
+Every line gets the next sequence number, also one that is not kept (flood) or dropped (full
+queue): a gap in the numbers is a loss, and its size is what a batch reports as `dropped`.  Batches
+therefore never span a gap.  One batch is on its way at a time; it leaves the queue when the hub has
+answered, so a hub that dies takes nothing with it.
+
+A line that is a JSON object with a text (`message` or `msg`) and a `level` is a structured record:
+its other members become the fields.  Anything else is text; invalid UTF-8 is replaced.  A line
+above the limit is cut into pieces, all but the last marked `continued`.
+
+Memory is bounded by the queue (records and bytes) and one line a stream.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Literal, cast
+
+import msgspec
+
+from paas.base.errors import RemoteError
+from paas.harness import limits
+from paas.harness.messages import LogRecord
+from paas.harness.settings import LogSettings
+from paas.wire import codec
+
+Stream = Literal["stdout", "stderr", "log", "harness"]
+Level = Literal["debug", "info", "warning", "error"]
+
+_STREAM_LEVELS: dict[str, Level] = {"stdout": "info", "stderr": "warning"}
+_LEVELS: dict[str, Level] = {
+    "trace": "debug",
+    "debug": "debug",
+    "info": "info",
+    "notice": "info",
+    "warn": "warning",
+    "warning": "warning",
+    "error": "error",
+    "err": "error",
+    "critical": "error",
+    "fatal": "error",
+    "panic": "error",
+}
+
+
+class _Batch(msgspec.Struct, omit_defaults=True):
+    """`harness.records` with records that are encoded already."""
+
+    records: list[msgspec.Raw]
+    dropped: int = 0
+
+
+class LineCutter:
+    """Cuts a stream into lines of at most `line_bytes_max`; the flag says "to be continued"."""
+
+    def __init__(self, line_bytes_max: int) -> None:
+        self._max = line_bytes_max
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[tuple[bytes, bool]]:
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        cut: list[tuple[bytes, bool]] = []
+        for line in lines:
+            self._cut(line, cut)
+        while len(self._rest) > self._max:
+            cut.append((self._rest[: self._max], True))
+            self._rest = self._rest[self._max :]
+        return cut
+
+    def _cut(self, line: bytes, cut: list[tuple[bytes, bool]]) -> None:
+        while len(line) > self._max:
+            cut.append((line[: self._max], True))
+            line = line[self._max :]
+        cut.append((line.removesuffix(b"\r"), False))
+
+    def skip(self, data: bytes) -> int:
+        """Like `feed` for lines nobody wants: how many ended, with the rest kept for the next."""
+        ended = data.count(b"\n")
+        if ended:
+            self._rest = data[data.rfind(b"\n") + 1 :][: self._max]
+        return ended
+
+    def finish(self) -> list[tuple[bytes, bool]]:
+        """The stream has ended: its last line may lack the end of line."""
+        rest, self._rest = self._rest, b""
+        return [(rest, False)] if rest else []
+
+
+class Capture:
+    """Records of one component; `now_s` is monotonic, `wall_ms` wall time."""
+
+    def __init__(self, settings: LogSettings, first_sequence: int = 1) -> None:
+        self._settings = settings
+        self._cutters = {
+            "stdout": LineCutter(settings.line_bytes_max),
+            "stderr": LineCutter(settings.line_bytes_max),
+        }
+        self._next = first_sequence
+        self._acknowledged = first_sequence - 1
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._in_flight = 0
+        self._allowance = float(limits.LINES_BURST_MAX)
+        self._refilled_s = 0.0
+        self.queued_bytes = 0
+        self.oldest_s: float | None = None
+
+    # -- in --------------------------------------------------------------------------------------
+
+    def feed(self, stream: str, data: bytes, now_s: float, wall_ms: int) -> None:
+        """Output of the component, as it was read."""
+        self._refill(now_s)
+        cutter = self._cutters[stream]
+        if self._allowance < 1:
+            self._next += cutter.skip(data)
+            return
+        lines = cutter.feed(data)
+        self._allowance -= len(lines)
+        for line, continued in lines:
+            self._line(stream, line, continued, now_s, wall_ms)
+
+    def finish(self, now_s: float, wall_ms: int) -> None:
+        """Both streams have ended."""
+        for stream, cutter in self._cutters.items():
+            for line, continued in cutter.finish():
+                self._line(stream, line, continued, now_s, wall_ms)
+
+    def write(
+        self,
+        stream: Stream,
+        level: Level,
+        message: str,
+        fields: dict[str, Any],
+        now_s: float,
+        wall_ms: int,
+    ) -> None:
+        """One record.  Raises OverflowError when a number among the fields cannot be packed."""
+        record = LogRecord(
+            sequence=self._next,
+            time_ms=wall_ms,
+            stream=stream,
+            level=level,
+            message=message,
+            fields=fields,
+        )
+        body = codec.pack(record)
+        if self.oldest_s is None:
+            self.oldest_s = now_s
+        self._queue.append((self._next, body))
+        self._next += 1
+        self.queued_bytes += len(body)
+        while (
+            len(self._queue) > self._settings.queue_records_max
+            or self.queued_bytes > limits.QUEUE_BYTES_MAX
+        ):
+            self.queued_bytes -= len(self._queue.popleft()[1])
+
+    def _line(self, stream: str, line: bytes, continued: bool, now_s: float, wall_ms: int) -> None:
+        source = cast(Stream, stream)
+        if line[:1] == b"{" and line[-1:] == b"}" and not continued:
+            found = structured(line)
+            if found is not None:
+                try:
+                    self.write(source, *found, now_s, wall_ms)
+                except (OverflowError, ValueError):
+                    found = None
+                else:
+                    return
+        text = line.decode("utf-8", "replace")
+        fields = {"continued": True} if continued else {}
+        self.write(source, _STREAM_LEVELS[stream], text, fields, now_s, wall_ms)
+
+    def _refill(self, now_s: float) -> None:
+        elapsed = max(now_s - self._refilled_s, 0.0)
+        self._refilled_s = now_s
+        filled = self._allowance + elapsed * limits.LINES_PER_S_MAX
+        self._allowance = min(filled, float(limits.LINES_BURST_MAX))
+
+    # -- out -------------------------------------------------------------------------------------
+
+    @property
+    def crowded(self) -> bool:
+        """Half full: reading on at full speed would soon drop records."""
+        return (
+            2 * len(self._queue) > self._settings.queue_records_max
+            or 2 * self.queued_bytes > limits.QUEUE_BYTES_MAX
+        )
+
+    @property
+    def empty(self) -> bool:
+        return not self._queue
+
+    @property
+    def acknowledged(self) -> int:
+        """The last sequence number that a hub has confirmed."""
+        return self._acknowledged
+
+    def batch(self) -> bytes | None:
+        """Params of the next `harness.records`; None while one is on its way or none is due."""
+        if self._in_flight or not self._queue:
+            return None
+        first = self._queue[0][0]
+        records: list[msgspec.Raw] = []
+        size = 0
+        for expected, (sequence, body) in enumerate(self._queue, first):
+            size += len(body)
+            if sequence != expected or (records and size > limits.BATCH_BYTES):
+                break
+            records.append(msgspec.Raw(body))
+        self._in_flight = first + len(records) - 1
+        self.oldest_s = None
+        return codec.pack(_Batch(records, first - self._acknowledged - 1))
+
+    def settle(self, delivered: bool, now_s: float) -> None:
+        """The batch on its way was confirmed, or its hub was lost and it must go again."""
+        if delivered:
+            self._acknowledged = max(self._acknowledged, self._in_flight)
+            while self._queue and self._queue[0][0] <= self._in_flight:
+                self.queued_bytes -= len(self._queue.popleft()[1])
+        self._in_flight = 0
+        if self._queue and self.oldest_s is None:
+            self.oldest_s = now_s
+
+
+def structured(line: bytes) -> tuple[Level, str, dict[str, Any]] | None:
+    """Level, message and fields of a line that is a structured record, else None."""
+    try:
+        value = codec.from_json(line)
+    except RemoteError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    key = "message" if isinstance(value.get("message"), str) else "msg"
+    message, level = value.get(key), _level(value.get("level"))
+    if not isinstance(message, str) or level is None:
+        return None
+    del value[key], value["level"]
+    return level, message, value
+
+
+def _level(value: Any) -> Level | None:
+    """Words of common loggers, and the numbers that loggers of Node.js write (30 is info)."""
+    if isinstance(value, str):
+        return _LEVELS.get(value.lower())
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (
+            "debug"
+            if value < 30
+            else "info"
+            if value < 40
+            else "warning"
+            if value < 50
+            else "error"
+        )
+    return None

@@ -1,0 +1,292 @@
+"""The component hub as a running thing: connections of harnesses and operators, handlers, events.
+
+    harness sockets ──┐                       ┌── Router (calls, casts)
+                      ├── Dispatcher ─────────┼── groups: commands of the replicated log
+    operators' socket ┘                       └── Watches <── events of the replicated log
+
+A harness proves itself by kernel facts: the user id of its end of the socket must be the one that
+its component's container was given (SO_PEERCRED against the container controller's word).  A
+harness that is faster than that word waits a little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from paas.base.errors import PlatformError, invalid
+from paas.base.ports import Clock
+from paas.harness import messages as harness
+from paas.hub import limits, messages, openrpc, selection
+from paas.hub.client import HarnessListener, RecordSink
+from paas.hub.router import Directory, Router
+from paas.hub.state import GroupState, JoinGroups, LeaveGroups, MemberJoined, MemberLeft
+from paas.hub.watches import Watches
+from paas.rpc.dispatch import Context, Dispatcher
+from paas.rpc.envelope import Request
+from paas.rpc.peer import Peer
+from paas.wire.registry import Method, Nothing, P, R, decode
+
+PROTOCOL_VERSION = 1
+
+
+class Log(Protocol):
+    """What the hub needs of the replicated log."""
+
+    async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any: ...
+
+    def applied(self) -> int: ...
+
+
+class Members(Directory, Protocol):
+    """What the hub asks about the cluster's state, beside where a target is."""
+
+    def member(self, component: str) -> messages.Member:
+        """How the component appears in a list of members."""
+        ...
+
+
+class Hub:
+    """One node's hub.  `uid_of` tells the user id of a component's container, once it is known."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        log: Log,
+        groups: GroupState,
+        directory: Members,
+        clock: Clock,
+        uid_of: Callable[[str], int | None],
+    ) -> None:
+        self._node = node
+        self._log = log
+        self._groups = groups
+        self._directory = directory
+        self._uid_of = uid_of
+        self._changed = trio.Event()
+        self.watches = Watches()
+        self.router = Router(directory, clock)
+        self.listener: HarnessListener | None = None
+        self.records: RecordSink | None = None
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        dispatcher.raw(messages.CALL, self.router.call)
+        dispatcher.raw(messages.CAST, self.router.cast)
+        dispatcher.task(messages.JOIN, self._join)
+        dispatcher.task(messages.LEAVE, self._leave)
+        dispatcher.plain(messages.MEMBERS, self._members)
+        dispatcher.plain(messages.GROUPS, self._list_groups)
+        dispatcher.task(messages.AWAIT, self._await)
+        dispatcher.plain(messages.WATCH, self._watch)
+        dispatcher.plain(messages.UNWATCH, self._unwatch)
+        dispatcher.plain(messages.DISCOVER, lambda _params, _context: openrpc.document())
+        dispatcher.task(harness.HELLO, self._hello)
+        dispatcher.raw(harness.PHASE, self._phase)
+        dispatcher.raw(harness.RECORDS, self._records)
+
+    # -- harnesses -------------------------------------------------------------------------------
+
+    async def _hello(self, hello: harness.Hello, context: Context) -> harness.HelloResult:
+        await self._identify(hello.component, context.peer)
+        peer = context.peer
+        if peer.closed:
+            raise PlatformError("not-available", "the harness has gone")
+        peer.info["component"] = hello.component
+        self.router.attach(hello.component, peer, ready=hello.phase == "available")
+        if self.listener is not None:
+            self.listener.harness_attached(hello.component, hello)
+        self.wake()
+        return harness.HelloResult(version=min(hello.version, PROTOCOL_VERSION), node=self._node)
+
+    async def _identify(self, component: str, peer: Peer) -> None:
+        """The kernel says who speaks; wait until the container controller has said whom it made."""
+        with trio.move_on_after(limits.HELLO_WAIT_S):
+            while self._uid_of(component) is None:
+                await self._changed.wait()
+        uid = self._uid_of(component)
+        if uid is None or uid != peer.info["credentials"].uid:
+            peer.close()
+            raise PlatformError("denied", "this process is not the harness of that component")
+
+    def _phase(self, peer: Peer, request: Request) -> None:
+        change = decode(request.params, harness.PhaseChange)
+        component = self._component(peer)
+        self.router.set_ready(component, change.phase == "available")
+        if self.listener is not None:
+            self.listener.harness_phase(component, change)
+        self.wake()
+        peer.reply(request)
+
+    def _records(self, peer: Peer, request: Request) -> None:
+        batch = decode(request.params, harness.Records)
+        if self.records is not None:
+            self.records.receive(self._component(peer), batch)
+        peer.reply(request)
+
+    def connection_closed(self, peer: Peer) -> None:
+        """For the listeners: a peer of any kind is gone."""
+        self.watches.close_peer(peer)
+        component = peer.info.get("component")
+        if component is not None and self.router.detach(component, peer):
+            if self.listener is not None:
+                self.listener.harness_detached(component)
+            self.wake()
+
+    async def request(self, component: str, method: Method[P, R], params: P, timeout_s: float) -> R:
+        """`hub.client.Harnesses`: a request to the harness of a component."""
+        peer = self.router.peer(component)
+        if peer is None:
+            raise PlatformError("not-available", f"the harness of {component[:8]} is not connected")
+        return await peer.call(method, params, timeout_s=timeout_s)
+
+    def attached(self, component: str) -> bool:
+        return self.router.peer(component) is not None
+
+    # -- groups ----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _component(peer: Peer) -> str:
+        component = peer.info.get("component")
+        if not isinstance(component, str):
+            raise PlatformError("denied", "only a component, through its harness, may do this")
+        return component
+
+    async def _join(self, params: messages.Join, context: Context) -> messages.Positions:
+        component = self._component(context.peer)
+        _check_groups(params.groups)
+        command = JoinGroups(component=component, groups=params.groups, unique=params.unique)
+        result = await self._log.propose(command, timeout_s=context.timeout_s)
+        return messages.Positions(**result)
+
+    async def _leave(self, params: messages.Leave, context: Context) -> Nothing:
+        component = self._component(context.peer)
+        _check_groups(params.groups)
+        command = LeaveGroups(component=component, groups=params.groups)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        return Nothing()
+
+    def _members(self, params: messages.Members, _context: Context) -> messages.MembersResult:
+        selection.check(params.selector)
+        members = [self._directory.member(c) for c in self._groups.members(params.group)]
+        if params.selector == "any":
+            members = [m for m in members if self.router.is_ready(m.component)][:1]
+        return messages.MembersResult(members=members)
+
+    def _list_groups(self, params: messages.Groups, _context: Context) -> messages.GroupsResult:
+        return messages.GroupsResult(groups=self._groups.groups(params.prefix))
+
+    async def _await(self, params: messages.Await, _context: Context) -> messages.MembersResult:
+        if bool(params.group) == bool(params.name):
+            raise invalid("group", "give either group or name", param="group")
+        if params.count < 1:
+            raise invalid("count", "expected at least 1", param="count")
+        while True:
+            changed = self._changed
+            ready = self._ready(params)
+            if len(ready) >= params.count:
+                return messages.MembersResult(members=[self._directory.member(c) for c in ready])
+            await changed.wait()
+
+    def _ready(self, params: messages.Await) -> list[str]:
+        if params.group:
+            candidates = self._groups.members(params.group)
+        else:
+            try:
+                candidates = [self._directory.resolve(params.name)]
+            except PlatformError:
+                return []
+        return [c for c in candidates if self.router.is_ready(c)]
+
+    # -- watches ---------------------------------------------------------------------------------
+
+    def _watch(self, params: messages.Watch, context: Context) -> messages.WatchResult:
+        index = self._log.applied()
+        if params.group is not None and params.components is None:
+            _check_groups([params.group])
+            watch = self.watches.open(context.peer, "group", params.group, index)
+            members = [self._directory.member(c) for c in self._groups.members(params.group)]
+            snapshot = [msgspec.to_builtins(m) for m in members]
+        elif params.components and params.group is None:
+            watch = self.watches.open(context.peer, "components", "", index)
+            snapshot = []
+        else:
+            raise invalid("group", "give exactly one thing to watch", param="group")
+        return messages.WatchResult(watch=watch, snapshot=snapshot, index=index)
+
+    def _unwatch(self, params: messages.Unwatch, context: Context) -> Nothing:
+        self.watches.close(context.peer, params.watch)
+        return Nothing()
+
+    def state_changed(self, index: int, events: Sequence[object]) -> None:
+        """Subscriber of the replicated log: publish what happened, wake who waits."""
+        for event in events:
+            if isinstance(event, MemberJoined | MemberLeft):
+                word = "joined" if isinstance(event, MemberJoined) else "left"
+                self._publish_member(index, event.group, event.component, word)
+            elif hasattr(event, "previous") and hasattr(event, "state"):
+                self._publish_change(index, event)
+        self.wake()
+
+    def _publish_member(self, index: int, group: str, component: str, word: str) -> None:
+        for peer, number, since in self.watches.watchers("group", group):
+            if index > since:
+                member = self._directory.member(component)
+                self.watches.emit(
+                    peer,
+                    number,
+                    harness.Event(
+                        watch=number,
+                        index=index,
+                        event=word,
+                        group=group,
+                        component=component,
+                        name=member.name,
+                        state=member.state,
+                    ),
+                )
+
+    def _publish_change(self, index: int, event: Any) -> None:
+        topics = [("group", g) for g in self._groups.groups_of(event.component)]
+        for kind, key in [("components", ""), *topics]:
+            for peer, number, since in self.watches.watchers(kind, key):
+                if index > since:
+                    self.watches.emit(
+                        peer,
+                        number,
+                        harness.Event(
+                            watch=number,
+                            index=index,
+                            event="changed",
+                            group=key,
+                            component=event.component,
+                            name=self._directory.member(event.component).name,
+                            state=event.state,
+                            previous=event.previous,
+                            reason=event.reason,
+                            time=event.time_ms / 1000,
+                        ),
+                    )
+
+    def wake(self) -> None:
+        """Something changed that somebody may wait for: a state, a phase, a known user id."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def statistics(self) -> dict[str, Any]:
+        return {**self.router.statistics(), "watches": len(self.watches)}
+
+
+def _check_groups(groups: list[str]) -> None:
+    if not groups:
+        raise invalid("groups", "expected at least one group", param="groups")
+    for group in groups:
+        if not 0 < len(group) <= 128 or not group.isprintable() or ":" in group:
+            raise invalid(
+                "groups",
+                "a group name has 1 to 128 printable characters and no colon",
+                param="groups",
+            )

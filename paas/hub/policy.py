@@ -1,0 +1,38 @@
+"""Who may call which method of the hub.
+
+Roles: `operator` (the local socket, by peer credentials), `component` (through its harness),
+`harness` (the harness itself).
+"""
+
+from paas.rpc.dispatch import Rule
+
+_BOTH = Rule(frozenset({"operator", "component"}))
+_COMPONENT = Rule(frozenset({"component"}))
+_OPERATOR = Rule(frozenset({"operator"}))
+_HARNESS = Rule(frozenset({"harness"}))
+
+POLICY = {
+    "rpc.discover": _BOTH,
+    "hub.call": _BOTH,
+    "hub.cast": _BOTH,
+    "hub.join": _COMPONENT,
+    "hub.leave": _COMPONENT,
+    "hub.members": _BOTH,
+    "hub.groups": _BOTH,
+    "hub.await": _BOTH,
+    "hub.watch": _BOTH,
+    "hub.unwatch": _BOTH,
+    "harness.hello": _HARNESS,
+    "harness.phase": _HARNESS,
+    "harness.records": _HARNESS,
+    "log.write": _COMPONENT,
+    "log.query": _BOTH,
+    "log.follow": _BOTH,
+    "resource.resolve": _COMPONENT,
+    "bundle.begin": _OPERATOR,
+    "bundle.append": _OPERATOR,
+    "bundle.commit": _OPERATOR,
+    "bundle.list": _BOTH,
+    "bundle.trust": _OPERATOR,
+    "bundle.remove": _OPERATOR,
+}

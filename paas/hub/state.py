@@ -1,0 +1,169 @@
+"""Groups in the cluster state: who is a member, in which order, with which token (platform §4.7.2).
+
+Joining is a command of the log, so that position, count and fencing token are the same for every
+observer, whatever the timing ("am I the first?", feature D07).  Invariants:
+
+- members are kept in joining order; a member joins a group once, joining again changes nothing;
+- a token is the log index of the joining, hence larger than every token given before in the group;
+- a component's groups end with its incarnation; those it was created with come back when its next
+  incarnation becomes available;
+- a group exists while it has members.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from paas.base.errors import PlatformError
+from paas.controller.messages import ComponentChanged, ComponentCreated, ComponentEnded
+from paas.hub import limits
+from paas.raft.command import command
+from paas.raft.machine import Context
+
+
+@command(100)
+class JoinGroups(msgspec.Struct, frozen=True, kw_only=True):
+    """A component joins groups; with `unique`, only ones that nobody else is in."""
+
+    component: str
+    groups: list[str]
+    unique: bool = False
+
+
+@command(101)
+class LeaveGroups(msgspec.Struct, frozen=True, kw_only=True):
+    """A component leaves groups."""
+
+    component: str
+    groups: list[str]
+
+
+class MemberJoined(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component is a member of a group now."""
+
+    group: str
+    component: str
+
+
+class MemberLeft(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component is no member of a group any more."""
+
+    group: str
+    component: str
+
+
+class GroupState:
+    """The section "groups" of the cluster state."""
+
+    name = "groups"
+
+    def __init__(self) -> None:
+        self._members: dict[str, dict[str, int]] = {}  # group -> component -> token, joining order
+        self._groups: dict[str, set[str]] = {}  # component -> groups it is in
+        self._configured: dict[str, list[str]] = {}  # component -> groups it was created with
+        self.commands = {JoinGroups: self._join, LeaveGroups: self._leave}
+
+    # -- what others read ------------------------------------------------------------------------
+
+    def members(self, group: str) -> list[str]:
+        return list(self._members.get(group, ()))
+
+    def groups_of(self, component: str) -> list[str]:
+        return sorted(self._groups.get(component, ()))
+
+    def groups(self, prefix: str = "") -> dict[str, int]:
+        return {g: len(m) for g, m in sorted(self._members.items()) if g.startswith(prefix)}
+
+    def has(self, group: str) -> bool:
+        return group in self._members
+
+    # -- commands --------------------------------------------------------------------------------
+
+    def _join(self, cmd: JoinGroups, ctx: Context) -> dict[str, Any]:
+        held = self._groups.get(cmd.component, set())
+        if len(held | set(cmd.groups)) > limits.GROUPS_OF_COMPONENT_MAX:
+            raise PlatformError(
+                "limit-exceeded",
+                f"a component may be in {limits.GROUPS_OF_COMPONENT_MAX} groups at most",
+            )
+        for group in cmd.groups:
+            self._check_room(group, cmd)
+        for group in cmd.groups:
+            self._add(group, cmd.component, ctx)
+        positions, counts, tokens = {}, {}, {}
+        for group in cmd.groups:
+            members = self._members[group]
+            positions[group] = list(members).index(cmd.component) + 1
+            counts[group] = len(members)
+            tokens[group] = members[cmd.component]
+        return {"positions": positions, "members": counts, "token": tokens}
+
+    def _check_room(self, group: str, cmd: JoinGroups) -> None:
+        members = self._members.get(group, {})
+        others = [m for m in members if m != cmd.component]
+        if cmd.unique and others:
+            raise PlatformError(
+                "conflict", f"group {group!r} has a member already", group=group, holder=others[0]
+            )
+        if cmd.component not in members and len(members) >= limits.GROUP_MEMBERS_MAX:
+            raise PlatformError(
+                "limit-exceeded", f"group {group!r} has {limits.GROUP_MEMBERS_MAX} members already"
+            )
+        if not members and len(self._members) >= limits.GROUPS_MAX:
+            raise PlatformError("limit-exceeded", f"there are {limits.GROUPS_MAX} groups already")
+
+    def _leave(self, cmd: LeaveGroups, ctx: Context) -> dict[str, Any]:
+        for group in cmd.groups:
+            self._remove(group, cmd.component, ctx)
+        return {}
+
+    # -- reactions to what happens to components -------------------------------------------------
+
+    def react(self, event: object, ctx: Context) -> None:
+        if isinstance(event, ComponentCreated):
+            if event.groups:
+                self._configured[event.component] = list(event.groups)
+        elif isinstance(event, ComponentChanged):
+            if event.state == "available" and event.previous != "unavailable":
+                for group in self._configured.get(event.component, ()):
+                    self._add(group, event.component, ctx)
+            elif event.state == "destroyed":
+                self._configured.pop(event.component, None)
+        elif isinstance(event, ComponentEnded):
+            for group in self.groups_of(event.component):
+                self._remove(group, event.component, ctx)
+
+    def _add(self, group: str, component: str, ctx: Context) -> None:
+        members = self._members.setdefault(group, {})
+        if component not in members:
+            members[component] = ctx.index
+            self._groups.setdefault(component, set()).add(group)
+            ctx.emit(MemberJoined(group=group, component=component))
+
+    def _remove(self, group: str, component: str, ctx: Context) -> None:
+        members = self._members.get(group, {})
+        if members.pop(component, None) is None:
+            return
+        if not members:
+            del self._members[group]
+        held = self._groups[component]
+        held.discard(group)
+        if not held:
+            del self._groups[component]
+        ctx.emit(MemberLeft(group=group, component=component))
+
+    # -- snapshot --------------------------------------------------------------------------------
+
+    def snapshot(self) -> Any:
+        members = [[g, [[c, t] for c, t in m.items()]] for g, m in sorted(self._members.items())]
+        return {"members": members, "configured": dict(sorted(self._configured.items()))}
+
+    def restore(self, plain: Any) -> None:
+        self._members = {g: dict(m) for g, m in plain["members"]}
+        self._configured = {c: list(g) for c, g in plain["configured"].items()}
+        self._groups = {}
+        for group, members in self._members.items():
+            for component in members:
+                self._groups.setdefault(component, set()).add(group)

@@ -1,0 +1,129 @@
+"""TLS contexts for agents, and who is at the other end; the only import of ssl.
+
+TLS 1.3 only, both ends show a certificate of the cluster's authority, no resumption (a resumed
+session would outlive the certificate it was opened with), no system trust store, no key log.  The
+peer is known by the name in its certificate, not by a host name: after the handshake the caller
+asks `authenticate` (everything once more, with our clock and the role) before it sends or believes
+a byte.  With TLS 1.3 the dialling side finishes first: it learns that it was refused from its first
+read.
+
+(io) for one reason: the ssl module takes keys only from paths.  A key goes to it through a memfd
+(anonymous memory, `/proc/self/fd/N`), which is overwritten and closed before the function returns;
+no key is ever in a file system.  Nothing here awaits.
+
+OpenSSL judges chain, purpose, name constraints and time (by the machine's clock, without skew; the
+certificates begin a skew early instead), so that even a caller who forgets `authenticate` is not
+open to strangers.  Source: RFC 8446; platform document §4.9.4, §4.9.6 ("Private key handling").
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from paas.base.errors import PlatformError
+from paas.identity import x509
+from paas.identity.keys import Malformed
+from paas.identity.names import AgentName
+from paas.identity.verify import Trust, denied, leaf_name, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What an agent holds: its certificate, its key, and the authority it believes.  PEM."""
+
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
+    authority_pem: bytes
+
+
+def server_context(identity: Identity) -> ssl.SSLContext:
+    """For the accepting side; refuses callers without a certificate of the authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    return _hardened(context, identity)
+
+
+def client_context(identity: Identity) -> ssl.SSLContext:
+    """For the dialling side."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # the SPIFFE ID is the name, checked by `authenticate`
+    return _hardened(context, identity)
+
+
+def peer_identity(peer: Any) -> AgentName:
+    """Who is at the other end of a finished handshake; raises `denied`.
+
+    `peer` is an ssl.SSLObject, ssl.SSLSocket or trio.SSLStream.  The chain and the time were judged
+    by the handshake; here the certificate must be one of an agent, with one consistent name.
+    """
+    certificate = _peer_certificate(peer)
+    try:
+        return leaf_name(x509.facts(x509.read_certificate(certificate)))
+    except Malformed as exc:
+        raise denied(str(exc)) from None
+
+
+def require_role(name: AgentName, allowed: AbstractSet[str]) -> None:
+    """Raise `denied`, saying which role was missing."""
+    if name.subsystem not in allowed:
+        wanted = " or ".join(sorted(allowed))
+        raise PlatformError(
+            "denied",
+            f"{name} has the role {name.subsystem}; the role {wanted} is needed",
+            role=name.subsystem,
+            missing=sorted(allowed),
+        )
+
+
+def authenticate(
+    peer: Any, trusted: Trust, now_ms: int, allowed: AbstractSet[str] | None
+) -> tuple[AgentName, frozenset[str]]:
+    """Name and capabilities of the peer of a finished handshake; raises `denied` with the reason.
+
+    The error is for our log: close the connection and send nothing.
+    """
+    verdict = verify(_peer_certificate(peer), trusted, now_ms, allowed)
+    if verdict.name is None:
+        raise denied(verdict.reason)
+    return verdict.name, verdict.capabilities
+
+
+def _peer_certificate(peer: Any) -> bytes:
+    certificate: bytes | None = peer.getpeercert(binary_form=True)
+    if not certificate:
+        raise denied("the peer showed no certificate")
+    return certificate
+
+
+def _hardened(context: ssl.SSLContext, identity: Identity) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    try:
+        context.load_verify_locations(cadata=identity.authority_pem.decode("ascii"))
+        with _as_path(identity.certificate_pem + identity.key_pem) as path:
+            context.load_cert_chain(path)
+    except (ssl.SSLError, UnicodeDecodeError) as exc:
+        reason = getattr(exc, "reason", None) or "not PEM"
+        raise PlatformError("invalid", f"identity: {reason}", field="identity") from None
+    return context
+
+
+@contextmanager
+def _as_path(secret: bytes) -> Iterator[str]:
+    """A path that reads `secret`, for the length of the block, without a file."""
+    descriptor = os.memfd_create("identity", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, secret)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.pwrite(descriptor, bytes(len(secret)), 0)
+        os.close(descriptor)

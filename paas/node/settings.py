@@ -1,0 +1,82 @@
+"""Where a node keeps things, and as whom its agents run.
+
+    <state>/cluster.json        what this state directory is, and where its sockets are
+    <state>/hub/                journal and snapshots of the replicated log      (the hub's)
+    <state>/blobs/              bundles by digest                                (the hub's)
+    <state>/logs/               log records of components                        (the hub's)
+    <state>/certificates/       the cluster authority and its key                (the authority's)
+    <state>/containers/         records, mount points, writable layers, bundles  (root's)
+    <state>/agents/             what the agents wrote to their standard error    (root's)
+    <runtime>/                  sockets; below /run, gone when the node is down
+
+The runtime directory's name is derived from the state directory's, so that two clusters on one
+machine never meet, and short, since a UNIX socket's path has at most 107 bytes (unix(7)).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+RUNTIME_ROOT = "/run/paas"
+HUB_UID = 64_010
+CERTIFICATES_UID = 64_011
+NODE_NAME = "n1"
+
+
+def short_name(state: str) -> str:
+    """Eight digits that distinguish this cluster from others on the machine."""
+    return hashlib.sha256(state.encode()).hexdigest()[:8]
+
+
+def runtime_of(state: str) -> str:
+    """The runtime directory that belongs to a state directory (an absolute path)."""
+    return f"{RUNTIME_ROOT}/{short_name(state)}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What one node controller works with."""
+
+    state: str
+    cluster: str
+    node: str = NODE_NAME
+    operators: tuple[int, ...] = (0,)
+    owners: dict[str, tuple[int, str]] = field(
+        default_factory=lambda: {
+            "hub": (HUB_UID, "hub"),
+            "blobs": (HUB_UID, "hub"),
+            "logs": (HUB_UID, "hub"),
+            "certificates": (CERTIFICATES_UID, "certificates"),
+            "containers": (0, "containers"),
+            "agents": (0, "node"),
+        }
+    )
+
+    @property
+    def runtime(self) -> str:
+        return runtime_of(self.state)
+
+    @property
+    def api_socket(self) -> str:
+        return f"{self.runtime}/api.sock"
+
+    @property
+    def harness_directory(self) -> str:
+        return f"{self.runtime}/harness"
+
+    @property
+    def harness_socket(self) -> str:
+        return f"{self.harness_directory}/harness.sock"
+
+    @property
+    def containers_socket(self) -> str:
+        return f"{self.runtime}/containers.sock"
+
+    @property
+    def authority_directory(self) -> str:
+        return f"{self.runtime}/authority"
+
+    @property
+    def authority_socket(self) -> str:
+        return f"{self.authority_directory}/certificates.sock"

@@ -1,0 +1,65 @@
+"""Numbers of the replicated log and how they relate (keeper K9 of docs/internals/raft.md)."""
+
+COMMAND_BYTES_MAX = 32 << 10
+"""Largest command with its stamp; what is larger belongs into the blob store, by digest."""
+
+RESULT_BYTES_MAX = 32 << 10
+"""Largest result of a command, since results are kept to answer repetitions."""
+
+DEDUP_WINDOW = 1_024
+"""Sequence numbers of one proposer whose results are remembered."""
+
+DEDUP_RESULTS_MAX = 16_384
+"""Results remembered in all; beyond it the proposer that was silent longest is forgotten."""
+
+IN_FLIGHT_MAX = 1_024
+"""Proposals of one replica that wait for their outcome; one more is refused."""
+
+EVENT_DEPTH_MAX = 8
+"""An event may cause events, and those others, so many times; deeper ones are dropped and logged."""
+
+PREALLOCATED_BYTES = 1 << 20
+"""The journal's file is filled ahead by this much, so that an accepted write cannot meet a full disk."""
+
+RESERVED_BYTES = 128 << 10
+"""Part of the preallocated space that proposals may not use: for terms, votes and elections."""
+
+FREE_BYTES_MIN = 1 << 20
+"""Space that stays free on the device when the journal grows: a snapshot, which frees more, needs it."""
+
+BATCH_BYTES_MAX = 64 << 20
+"""Largest record that recovery believes in; nothing ever written comes near it."""
+
+COMPACTION_BYTES = 8 << 20
+"""A journal file of this size is compacted by a snapshot."""
+
+COMPACTION_ENTRIES = 20_000
+"""So many entries in memory are compacted by a snapshot."""
+
+APPEND_BYTES = 64 << 10
+"""Entries in one message.  A longer single command would be cut in pieces, which the library does wrongly."""
+
+MESSAGE_BYTES_MAX = 1 << 20
+"""Largest message between replicas."""
+
+INBOX_MESSAGES_MAX = 4_096
+"""Messages of peers that wait for the next step; more are dropped, which the protocol allows."""
+
+SNAPSHOT_CHUNK_BYTES = 64 << 10
+"""Piece of a snapshot in one message."""
+
+SNAPSHOT_BYTES_MAX = 256 << 20
+"""Largest snapshot that is accepted from a peer."""
+
+PROPOSAL_TIMEOUT_S_DEFAULT = 10.0
+
+RESUBMIT_S = 2.0
+"""A proposal that was handed to another replica and not heard of is handed over again after this time."""
+
+STORAGE_RETRY_S = 1.0
+"""How often a full disk is looked at again."""
+
+assert APPEND_BYTES > COMMAND_BYTES_MAX + 64, "a command must never be sent in pieces"
+assert RESERVED_BYTES < PREALLOCATED_BYTES / 2
+assert IN_FLIGHT_MAX <= DEDUP_WINDOW, "a proposal in flight must never be older than the window"
+assert MESSAGE_BYTES_MAX > APPEND_BYTES + COMMAND_BYTES_MAX + 4096

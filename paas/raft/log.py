@@ -1,0 +1,529 @@
+"""`ReplicatedLog`: what the platform sees of Raft.  Propose a command, get its result; hear events.
+
+One task (`run`) drives one replica (syncobj.py) in steps:
+
+    take messages, proposals ─> append ─> sync ─> tick ─> (sync) ─> send, answer, tell subscribers
+             ^                                                            │
+             └───────────── woken by a proposal, a message, a timer <─────┘
+
+What it decides: the order above (keeper K1: nothing is sent or answered that a power cut could take
+back), which proposals share a step (all that came meanwhile: one sync for all), what a caller is
+told, when the state is snapshotted, and when proposals are refused because the disk is full.
+
+Outcomes of `propose` (keeper K8)
+  - the result, or the command's own error, once it is applied on this replica;
+  - `storage-full`, `unavailable`, `limit-exceeded`: certainly not done;
+  - `unknown-outcome`: handed over, then not heard of.  The same `request_id` may be proposed again:
+    it is applied at most once, and answered with the first result.
+
+Subscribers are called in the order of the log, after the step, on the event loop; never for what is
+replayed while the replica recovers, since that is in the state already.  They must not raise: what
+they raise is logged and the next one is called.
+
+A single voter commits at once, without waiting for a timer, and sleeps while nobody proposes.  A
+failure of the disk or of the library ends `run` with that error: the process must end, too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from paas.base.errors import LocalError, PlatformError, RemoteError
+from paas.base.ports import Clock, Entropy, Files
+from paas.raft import limits
+from paas.raft.command import SEED_BYTES, Stamp, encode
+from paas.raft.machine import Applied, Barrier, Event, Machine
+from paas.raft.messages import AppendEntries, ApplyCommand, Message
+from paas.raft.settings import RaftSettings
+from paas.raft.syncobj import Identity, Replica
+from paas.raft.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+Subscriber = Callable[[int, Sequence[Event]], None]
+T = TypeVar("T")
+
+
+class _Waiter:
+    """One command on its way, and everybody who waits for its outcome."""
+
+    __slots__ = ("applied", "attempts", "data", "done", "identity", "sent_s", "uncertain", "users")
+
+    def __init__(self, identity: Identity, data: bytes) -> None:
+        self.identity = identity
+        self.data = data
+        self.done = trio.Event()
+        self.applied: Applied | None = None
+        self.users = 0
+        self.attempts = 0  # submissions whose end is not known yet
+        self.uncertain = False  # one of them may be in the log although it was given up
+        self.sent_s = 0.0
+
+    def resolve(self, applied: Applied) -> None:
+        if not self.done.is_set():
+            self.applied = applied
+            self.done.set()
+
+    def refuse(self, error: PlatformError) -> None:
+        self.resolve(Applied(self.identity, error=error))
+
+    @property
+    def may_be_done(self) -> bool:
+        return self.uncertain or self.attempts > 0
+
+
+class ReplicatedLog:
+    """See the module's text.  Made by `open`; then `run` in a nursery, `close` at the end."""
+
+    def __init__(self, replica: Replica, transport: Transport | None) -> None:
+        self._replica = replica
+        self._transport = transport
+        self._proposer = f"{replica.node}/{replica.entropy.bytes(8).hex()}"
+        self._sequence = 0
+        self._waiting: dict[Identity, _Waiter] = {}
+        self._queue: deque[_Waiter] = deque()
+        self._inbox: deque[tuple[str, int, bytes | None, bool]] = deque()
+        self._dropped = 0
+        self._subscribers: list[Subscriber] = []
+        self._wake = trio.Event()
+        self._snapshot_waiters: list[trio.Event] = []
+        self._snapshot_failed_s = -1e9
+        self._snapshot_running = False
+        self._storage_checked_s = -1e9
+        self._running = self._recovered = self._closing = False
+        self._ended = trio.Event()
+        self._limiter = trio.CapacityLimiter(1)
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        files: Files,
+        clock: Clock,
+        entropy: Entropy,
+        machine: Machine,
+        node: str,
+        voters: Sequence[str] = (),
+        transport: Transport | None = None,
+        settings: RaftSettings | None = None,
+    ) -> ReplicatedLog:
+        """Recover journal and snapshot from `files`; blocks on the disk.
+
+        `voters` are the names of all voters, `node` among them or not; empty: alone.  Raises
+        `corrupt`, `storage-full` (nothing there yet and no room to begin), `unsupported`.
+        """
+        if transport is None and any(name != node for name in voters):
+            raise LocalError("several voters need a transport")
+        replica = Replica(
+            files=files,
+            clock=clock,
+            entropy=entropy,
+            machine=machine,
+            node=node,
+            voters=voters,
+            settings=settings,
+        )
+        return cls(replica, transport)
+
+    # -- what others call ------------------------------------------------------------------------
+
+    async def propose(
+        self,
+        command: msgspec.Struct,
+        *,
+        timeout_s: float = limits.PROPOSAL_TIMEOUT_S_DEFAULT,
+        request_id: Identity | None = None,
+    ) -> Any:
+        """The result of the command once it is applied here; outcomes: see the module's text.
+
+        `request_id` (who, number) makes it safe to propose the same again; without it the log's own.
+        """
+        waiter = self._enqueue(command, request_id)
+        waiter.users += 1
+        try:
+            with trio.move_on_after(timeout_s):
+                await waiter.done.wait()
+        finally:
+            waiter.users -= 1
+            if not waiter.users:
+                self._waiting.pop(waiter.identity, None)
+        if waiter.applied is None:
+            raise self._given_up(waiter)
+        if waiter.applied.error is not None:
+            raise waiter.applied.error
+        return waiter.applied.result
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        """`callback(index, events)` for every entry that emitted events; returns how to stop it."""
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def status(self) -> dict[str, Any]:
+        """Plain figures of this moment."""
+        replica = self._replica
+        return {
+            "node": replica.node,
+            "role": replica.role,
+            "leader": replica.leader,
+            "term": replica.term,
+            "commit": replica.commit_index,
+            "applied": replica.applied_index,
+            "last_index": replica.last_index,
+            "first_index": replica.first_index,
+            "snapshot_index": replica.snapshot_index,
+            "journal_bytes": replica.journal.bytes_used,
+            "syncs": replica.journal.syncs,
+            "storage": "full" if replica.journal.full else "ok",
+            "in_flight": len(self._waiting),
+            "messages_dropped": self._dropped,
+            "running": self._running,
+        }
+
+    async def barrier(self, *, timeout_s: float = limits.PROPOSAL_TIMEOUT_S_DEFAULT) -> None:
+        """Afterwards the state here contains everything that was acknowledged before, anywhere."""
+        if self._running and self._recovered and not self._replica.has_peers:
+            await trio.lowlevel.checkpoint()  # what a single voter acknowledged, it has applied
+            return
+        await self.propose(Barrier(), timeout_s=timeout_s)
+
+    async def snapshot(self) -> None:
+        """Write a snapshot and shorten the journal now.  Raises `storage-full`, `unavailable`."""
+        if not self._running:
+            raise self._not_running()
+        before = self._snapshot_failed_s
+        done = trio.Event()
+        self._snapshot_waiters.append(done)
+        if not self._snapshot_running:
+            self._replica.request_snapshot()
+        self._wake.set()
+        await done.wait()
+        if self._snapshot_failed_s != before:
+            raise PlatformError("storage-full", "the snapshot could not be written")
+        if not self._running:
+            raise self._not_running()
+
+    async def close(self) -> None:
+        """Finish the step in hand, make the journal durable, close it.  `run` returns."""
+        self._closing = True
+        self._wake.set()
+        with trio.CancelScope(shield=True):
+            if self._running:
+                with trio.move_on_after(30.0):
+                    await self._ended.wait()
+            await self._in_thread(self._replica.journal.close)
+
+    # -- proposals -------------------------------------------------------------------------------
+
+    def _enqueue(self, command: msgspec.Struct, request_id: Identity | None) -> _Waiter:
+        if not self._running or self._closing:
+            raise self._not_running()
+        if request_id is not None:
+            waiter = self._waiting.get(request_id)
+            if waiter is not None:
+                return waiter
+        if self._replica.journal.full and not self._storage_look_again():
+            raise _storage_full()
+        if len(self._waiting) >= limits.IN_FLIGHT_MAX:
+            text = f"{limits.IN_FLIGHT_MAX} proposals wait already"
+            raise PlatformError("limit-exceeded", text)
+        proposer, sequence = request_id or (self._proposer, self._sequence + 1)
+        stamp = Stamp(
+            time_ms=self._replica.clock.now_ms(),
+            seed=self._replica.entropy.bytes(SEED_BYTES),
+            proposer=proposer,
+            sequence=sequence,
+        )
+        waiter = _Waiter(stamp.identity, encode(command, stamp))
+        if request_id is None:
+            self._sequence += 1
+        known = self._replica.machine.recall(stamp.identity)
+        self._waiting[stamp.identity] = waiter
+        if known is not None:
+            waiter.resolve(known)
+        else:
+            self._queue.append(waiter)
+            self._wake.set()
+        return waiter
+
+    def _storage_look_again(self) -> bool:
+        """Is it time to try the full disk once more?"""
+        now = self._replica.clock.monotonic_s()
+        return now - self._storage_checked_s >= limits.STORAGE_RETRY_S
+
+    def _given_up(self, waiter: _Waiter) -> PlatformError:
+        if waiter.may_be_done:
+            who, number = waiter.identity
+            return PlatformError(
+                "unknown-outcome",
+                "the change was proposed, but its outcome did not come in time",
+                request_id=[who, number],
+            )
+        return PlatformError("unavailable", "there is no leader that could take the change")
+
+    def _not_running(self) -> PlatformError:
+        return PlatformError("unavailable", "the replicated log is not running")
+
+    # -- the driving task ------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Drive the replica until `close`.  Started when recovered, and alone also leader.
+
+        Raises what must end the process: JournalFailed, SafetyViolation, errors of the library.
+        """
+        if self._running or self._closing:
+            raise LocalError("the log runs, or has been closed, already")
+        self._running = True
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._transport is not None:
+                    self._transport.attach(self)
+                await self._recover(nursery)
+                task_status.started()
+                while not self._closing:
+                    await self._step(nursery)
+                    await self._rest()
+        finally:
+            self._running = False
+            if self._transport is not None:
+                self._transport.detach()
+            self._fail_all()
+            self._ended.set()
+
+    async def _recover(self, nursery: trio.Nursery) -> None:
+        """Apply what was committed before; a single voter also becomes leader."""
+        while not self._closing:
+            await self._step(nursery)
+            if not self._replica.busy:
+                break
+        self._recovered = True
+
+    async def _rest(self) -> None:
+        """Sleep until there is something to do.  At least a checkpoint."""
+        replica, settings = self._replica, self._replica.settings
+        if self._closing or self._inbox or replica.busy or self._queue_ready():
+            await trio.lowlevel.checkpoint()
+            return
+        period_s = settings.tick_s if replica.has_peers else settings.idle_tick_s
+        if replica.journal.full or self._queue:
+            period_s = min(period_s, limits.STORAGE_RETRY_S)
+        with trio.move_on_after(period_s):
+            await self._wake.wait()
+        self._wake = trio.Event()
+
+    def _queue_ready(self) -> bool:
+        return bool(self._queue) and self._replica.leader is not None
+
+    async def _step(self, nursery: trio.Nursery) -> None:
+        replica = self._replica
+        await self._receive()
+        await self._submit()
+        replica.append()
+        await self._sync()
+        if not replica.snapshots.busy and (replica.compaction_due and self._snapshot_allowed()):
+            replica.request_snapshot()
+        asked = tuple(self._snapshot_waiters)
+        replica.tick()
+        if replica.outbox and replica.journal.dirty:
+            await self._sync()
+        for peer, data in replica.take_outbox():
+            if self._transport is not None:
+                self._transport.send(peer, data)
+        self._deliver()
+        job = replica.take_snapshot_job()
+        if job is not None:
+            self._snapshot_running = True
+            nursery.start_soon(self._write_snapshot, job)
+        elif asked and not self._snapshot_running:
+            self._release_snapshot_waiters(asked)  # nothing came since the last one
+
+    async def _sync(self) -> None:
+        if self._replica.journal.dirty:
+            await self._in_thread(self._replica.journal.sync)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if not self._replica.settings.sync_in_thread:
+            return work()
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+    async def _room(self, count: int) -> bool:
+        """Is there room in the journal for so many bytes?  Fills space ahead when needed."""
+        journal = self._replica.journal
+        if journal.fits(count) and not journal.full:
+            return True
+        if journal.full and not self._storage_look_again():
+            return False
+        self._storage_checked_s = self._replica.clock.monotonic_s()
+        return await self._in_thread(lambda: journal.reserve(count))
+
+    # -- in --------------------------------------------------------------------------------------
+
+    def on_connected(self, peer: str, epoch: int) -> None:
+        self._note(peer, epoch, None, True)
+
+    def on_disconnected(self, peer: str, epoch: int) -> None:
+        self._note(peer, epoch, None, False)
+
+    def on_message(self, peer: str, epoch: int, data: bytes) -> None:
+        if len(self._inbox) >= limits.INBOX_MESSAGES_MAX:
+            self._dropped += 1
+            return
+        self._note(peer, epoch, data, True)
+
+    def _note(self, peer: str, epoch: int, data: bytes | None, up: bool) -> None:
+        self._inbox.append((peer, epoch, data, up))
+        self._wake.set()
+
+    async def _receive(self) -> None:
+        replica = self._replica
+        forwarded = 0
+        for _ in range(len(self._inbox)):
+            peer, epoch, data, up = self._inbox.popleft()
+            if data is None:
+                (replica.connected if up else replica.disconnected)(peer, epoch)
+                continue
+            try:
+                message = replica.decode(peer, epoch, data)
+            except RemoteError as exc:
+                logger.warning("%s broke the protocol of the log: %s", peer, exc)
+                replica.disconnected(peer, epoch)
+                continue
+            if message is None:
+                continue
+            needed = _needed(message)
+            if needed and not await self._room(forwarded + needed):
+                if isinstance(message, ApplyCommand):
+                    replica.deny(peer, message)
+                continue  # a follower without room does not acknowledge; the leader sends again
+            if isinstance(message, ApplyCommand):
+                forwarded += needed
+            replica.receive(peer, message)
+
+    async def _submit(self) -> None:
+        """Hand the waiting proposals to the library, as far as there is room and a leader."""
+        replica = self._replica
+        self._look_after_failures()
+        if replica.journal.full and self._storage_look_again():
+            await self._room(limits.COMMAND_BYTES_MAX)
+        if replica.leader is None:
+            return
+        self._resubmit()
+        total = 0
+        while self._queue:
+            waiter = self._queue[0]
+            if waiter.done.is_set() or not waiter.users:
+                self._queue.popleft()
+                continue
+            needed = replica.needs_bytes(waiter.data)
+            if replica.is_leader and not await self._room(total + needed):
+                self._refuse_queue(_storage_full())
+                return
+            if self._queue and self._queue[0] is waiter:
+                self._queue.popleft()
+                total += needed
+                waiter.attempts += 1
+                waiter.sent_s = replica.clock.monotonic_s()
+                replica.submit(waiter.data, waiter.identity)
+
+    def _refuse_queue(self, error: PlatformError) -> None:
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.may_be_done:
+                waiter.refuse(error)
+
+    def _look_after_failures(self) -> None:
+        """What the library gave back goes into the queue again, until its sender gives up."""
+        for identity, definite in self._replica.take_failures():
+            waiter = self._waiting.get(identity)
+            if waiter is None:
+                continue
+            waiter.attempts = max(0, waiter.attempts - 1)
+            waiter.uncertain |= not definite
+            if waiter not in self._queue:
+                self._queue.append(waiter)
+
+    def _resubmit(self) -> None:
+        """A follower does not hear of a lost command: hand it over again after a while (P28)."""
+        if self._replica.is_leader or not self._waiting:
+            return
+        late_s = self._replica.clock.monotonic_s() - limits.RESUBMIT_S
+        for waiter in self._waiting.values():
+            if waiter.attempts and waiter.sent_s < late_s and not waiter.done.is_set():
+                waiter.attempts, waiter.uncertain = 0, True
+                self._queue.append(waiter)
+
+    # -- out -------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        """Answer the proposers and tell the subscribers, in the order of the log."""
+        for index, applied in self._replica.take_applied():
+            if applied.identity is not None:
+                waiter = self._waiting.get(applied.identity)
+                if waiter is not None:
+                    waiter.resolve(applied)
+            elif applied.events:
+                self._recall_all()  # a whole state came: outcomes may be in it
+            if applied.events and self._recovered:
+                self._tell(index, applied.events)
+
+    def _tell(self, index: int, events: Sequence[Event]) -> None:
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(index, events)
+            except Exception:
+                logger.exception("a subscriber failed at entry %d", index)
+
+    def _recall_all(self) -> None:
+        for waiter in self._waiting.values():
+            known = self._replica.machine.recall(waiter.identity)
+            if known is not None:
+                waiter.resolve(known)
+
+    def _fail_all(self) -> None:
+        for waiter in self._waiting.values():
+            if waiter.may_be_done:
+                text = "the log ended while the change was on its way"
+                waiter.refuse(PlatformError("unknown-outcome", text))
+            else:
+                waiter.refuse(self._not_running())
+        self._queue.clear()
+        self._release_snapshot_waiters(tuple(self._snapshot_waiters))
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    def _snapshot_allowed(self) -> bool:
+        return self._replica.clock.monotonic_s() - self._snapshot_failed_s > 10.0
+
+    async def _write_snapshot(self, job: Callable[[], None]) -> None:
+        await self._in_thread(job)
+        self._snapshot_running = False
+        if self._replica.snapshots.failed:
+            self._snapshot_failed_s = self._replica.clock.monotonic_s()
+        self._wake.set()
+        self._release_snapshot_waiters(tuple(self._snapshot_waiters))
+
+    def _release_snapshot_waiters(self, released: Sequence[trio.Event]) -> None:
+        for done in released:
+            done.set()
+        self._snapshot_waiters = [w for w in self._snapshot_waiters if not w.is_set()]
+
+
+def _needed(message: Message) -> int:
+    """Space in the journal that a message may take."""
+    if isinstance(message, AppendEntries):
+        return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)
+    return Replica.needs_bytes(message.command) if isinstance(message, ApplyCommand) else 0
+
+
+def _storage_full() -> PlatformError:
+    return PlatformError("storage-full")

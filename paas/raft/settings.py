@@ -1,0 +1,43 @@
+"""What an operator may tune in the replicated log, with the relations that must hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paas.base.errors import invalid
+from paas.raft import limits
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSettings:
+    """The defaults suit a local network."""
+
+    heartbeat_s: float = 0.1
+    """A leader says at least this often that it is alive."""
+
+    election_min_s: float = 0.4
+    election_max_s: float = 1.4
+    """A follower that hears nothing stands for election after a random time between the two."""
+
+    leader_fallback_s: float = 1.5
+    """A leader that does not hear of a majority for this long steps down."""
+
+    tick_s: float = 0.05
+    """How often the library looks at its timers while there are other voters."""
+
+    idle_tick_s: float = 30.0
+    """The same for a single voter, which has no timers that matter; proposals wake it."""
+
+    compaction_bytes: int = limits.COMPACTION_BYTES
+    compaction_entries: int = limits.COMPACTION_ENTRIES
+    append_bytes: int = limits.APPEND_BYTES
+    snapshot_chunk_bytes: int = limits.SNAPSHOT_CHUNK_BYTES
+
+    sync_in_thread: bool = True
+    """Wait for the disk in a worker thread.  Off for simulated disks, which never wait."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.heartbeat_s * 3 < self.election_min_s < self.election_max_s:
+            raise invalid("election_min_s", "more than 3 heartbeats, and below election_max_s")
+        if self.leader_fallback_s <= self.heartbeat_s:
+            raise invalid("leader_fallback_s", "more than one heartbeat")

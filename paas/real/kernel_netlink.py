@@ -1,0 +1,75 @@
+"""Links of the host: the node's bridge and one pair of links per container; the only netlink code.
+
+One object belongs to one thread (its socket is used again and again).  The bridge is a router for
+the containers, not a switch: each port is isolated, so every packet from one container to another
+goes up to the host's packet filter and down again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from paas.real.kernel_netns import INSIDE, configure_bridge
+
+
+class Links:
+    """The bridge `bridge` and the links whose names begin with `prefix`."""
+
+    def __init__(self, bridge: str, prefix: str) -> None:
+        self._route = IPRoute()
+        self._bridge = bridge
+        self._prefix = prefix
+        self._bridge_index = 0
+
+    def close(self) -> None:
+        self._route.close()
+
+    def open_bridge(self, address: str, prefix_length: int) -> None:
+        """Make the bridge with its address if it is not there."""
+        found = self._route.link_lookup(ifname=self._bridge)
+        if not found:
+            self._route.link("add", ifname=self._bridge, kind="bridge")
+            found = self._route.link_lookup(ifname=self._bridge)
+        self._bridge_index = found[0]
+        with _accepting(errno.EEXIST):
+            self._route.addr("add", index=found[0], address=address, prefixlen=prefix_length)
+        configure_bridge(self._bridge)
+        self._route.link("set", index=found[0], state="up")
+
+    def close_bridge(self) -> None:
+        for index in self._route.link_lookup(ifname=self._bridge):
+            with _accepting(errno.ENODEV):
+                self._route.link("del", index=index)
+
+    def connect(self, name: str, namespace_fd: int) -> None:
+        """A pair of links: `name` as an isolated port of the bridge, INSIDE in the namespace."""
+        peer = {"ifname": INSIDE, "net_ns_fd": namespace_fd}
+        self._route.link(
+            "add", ifname=name, kind="veth", peer=peer, master=self._bridge_index, state="up"
+        )
+        index = self._route.link_lookup(ifname=name)[0]
+        self._route.brport("set", index=index, isolated=1)
+
+    def disconnect(self, name: str) -> None:
+        """Remove a pair; a pair that is gone is no error."""
+        with _accepting(errno.ENODEV):
+            for index in self._route.link_lookup(ifname=name):
+                self._route.link("del", index=index)
+
+    def names(self) -> set[str]:
+        """Links with our prefix."""
+        found = {link.get("ifname") or "" for link in self._route.get_links()}
+        return {name for name in found if name.startswith(self._prefix)}
+
+
+@contextlib.contextmanager
+def _accepting(number: int):  # type: ignore[no-untyped-def]
+    try:
+        yield
+    except NetlinkError as exc:
+        if exc.code != number:
+            raise

@@ -1,0 +1,142 @@
+"""Network namespaces held by a descriptor, and their inside configured without entering for long.
+
+`make` runs in a thread of its own: namespaces belong to threads, and a thread that has been in
+another namespace comes back before it returns.  What it configures is the whole inside of a
+container's network: loopback, one address, one route to the other containers by way of the node's
+bridge, no IPv6, no redirects.  There is no default route: what was not granted does not even have a
+path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from paas.real.kernel_namespaces import NEW_NETWORK, enter, unshare
+
+INSIDE = "eth0"
+_ONE_HOST = "255.255.255.255"
+
+_SIOCADDRT = 0x890B
+_SIOCGIFFLAGS = 0x8913
+_SIOCSIFFLAGS = 0x8914
+_SIOCSIFADDR = 0x8916
+_SIOCSIFNETMASK = 0x891C
+_IFF_UP = 1
+_RTF_UP, _RTF_GATEWAY, _RTF_HOST = 1, 2, 4
+_SYSTEM = Path("/proc/sys/net")
+_INSIDE_SETTINGS = (
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    ("ipv4/conf/all/accept_redirects", "0"),
+    ("ipv4/conf/default/accept_redirects", "0"),
+)
+
+
+def make(plug: Callable[[int], None], address: str, gateway: str, network: str) -> int:
+    """A new namespace as a descriptor.
+
+    `plug` is called with the descriptor, outside, and puts the link named INSIDE into it; then the
+    inside is configured.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    fd = -1
+    try:
+        unshare(NEW_NETWORK)
+        try:
+            fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            _write_settings(_INSIDE_SETTINGS)
+        finally:
+            enter(home, NEW_NETWORK)
+        plug(fd)
+        enter(fd, NEW_NETWORK)
+        try:
+            _configure(address, gateway, network)
+        finally:
+            enter(home, NEW_NETWORK)
+    except BaseException:
+        if fd >= 0:
+            os.close(fd)
+        raise
+    finally:
+        os.close(home)
+    return fd
+
+
+def _write_settings(settings: tuple[tuple[str, str], ...]) -> None:
+    for name, value in settings:
+        with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+            (_SYSTEM / name).write_text(value)
+
+
+def configure_bridge(bridge: str) -> None:
+    """Packets between containers pass the node's packet filter: forward on this link only."""
+    for name, value in (("forwarding", "1"), ("send_redirects", "0"), ("proxy_arp", "0")):
+        (_SYSTEM / "ipv4/conf" / bridge / name).write_text(value)
+    with contextlib.suppress(FileNotFoundError):
+        (_SYSTEM / "ipv6/conf" / bridge / "disable_ipv6").write_text("1")
+
+
+def _configure(address: str, gateway: str, network: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        _set_up(control, "lo")
+        fcntl.ioctl(control, _SIOCSIFADDR, _interface_request(INSIDE, _address(address)))
+        _set_up(control, INSIDE)
+        mask = _interface_request(INSIDE, _address(_ONE_HOST))
+        fcntl.ioctl(control, _SIOCSIFNETMASK, mask)
+        _add_route(control, gateway, _ONE_HOST, None)
+        base, _, bits = network.partition("/")
+        number = (0xFFFFFFFF << (32 - int(bits))) & 0xFFFFFFFF
+        _add_route(control, base, socket.inet_ntoa(struct.pack("!I", number)), gateway)
+
+
+def _address(text: str) -> bytes:
+    """A struct sockaddr_in without a port."""
+    return struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(text))
+
+
+def _interface_request(name: str, payload: bytes) -> bytes:
+    return struct.pack("=16s24s", name.encode(), payload)
+
+
+def _set_up(control: socket.socket, name: str) -> None:
+    answer = fcntl.ioctl(control, _SIOCGIFFLAGS, _interface_request(name, b""))
+    flags = struct.unpack_from("=H", answer, 16)[0] | _IFF_UP
+    fcntl.ioctl(control, _SIOCSIFFLAGS, _interface_request(name, struct.pack("=H", flags)))
+
+
+class _RouteEntry(ctypes.Structure):
+    """struct rtentry of the C library."""
+
+    _fields_ = (
+        ("pad1", ctypes.c_ulong),
+        ("target", ctypes.c_char * 16),
+        ("gateway", ctypes.c_char * 16),
+        ("mask", ctypes.c_char * 16),
+        ("flags", ctypes.c_ushort),
+        ("pad2", ctypes.c_short),
+        ("pad3", ctypes.c_ulong),
+        ("pad4", ctypes.c_void_p),
+        ("metric", ctypes.c_short),
+        ("device", ctypes.c_char_p),
+        ("mtu", ctypes.c_ulong),
+        ("window", ctypes.c_ulong),
+        ("irtt", ctypes.c_ushort),
+    )
+
+
+def _add_route(control: socket.socket, target: str, mask: str, gateway: str | None) -> None:
+    """One route; a gateway of our own network is reached through INSIDE."""
+    flags = _RTF_UP | (_RTF_GATEWAY if gateway else 0)
+    flags |= _RTF_HOST if mask == _ONE_HOST else 0
+    entry = _RouteEntry(flags=flags, device=INSIDE.encode())
+    for field, text in (("target", target), ("gateway", gateway or "0.0.0.0"), ("mask", mask)):
+        offset = getattr(_RouteEntry, field).offset
+        ctypes.memmove(ctypes.addressof(entry) + offset, _address(text), 16)
+    fcntl.ioctl(control, _SIOCADDRT, entry)

@@ -1,0 +1,149 @@
+"""Accepting connections, for as long as the process lives.
+
+A listener never dies of its clients: when the process or the machine is out of descriptors, accept
+waits a little and goes on (a reserved descriptor is given up to accept the caller and tell it);
+beyond `connections_max` a newcomer is told so and closed, and those who are there are not disturbed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from paas.base.errors import PlatformError
+from paas.rpc.connection import Connection
+from paas.rpc.envelope import Form
+from paas.rpc.link import Link, SocketLink
+from paas.rpc.peer import OnRequest, Peer, Sweeper
+from paas.wire import codec
+
+OpenLink = Callable[[socket.socket, trio.Nursery], Awaitable[tuple[Link, dict[str, Any]]]]
+"""Makes a link of an accepted socket, and says what is known about the peer."""
+
+ACCEPT_PAUSE_S = 0.1
+BACKLOG = 1_024
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def listen_unix(path: str, mode: int = 0o600) -> socket.socket:
+    """A listening UNIX stream socket at `path`, replacing what a dead process left there."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    temporary = f"{path}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    listener.bind(temporary)
+    os.chmod(temporary, mode)
+    listener.listen(BACKLOG)
+    os.rename(temporary, path)
+    listener.setblocking(False)
+    return listener
+
+
+async def plain_link(sock: socket.socket, nursery: trio.Nursery) -> tuple[Link, dict[str, Any]]:
+    """A link on a UNIX socket, whose peer the kernel vouches for."""
+    link = SocketLink(sock, nursery)
+    return link, {"credentials": link.credentials()}
+
+
+async def serve(
+    listener: socket.socket,
+    on_request: OnRequest,
+    sweeper: Sweeper,
+    *,
+    form: Form | None = None,
+    connections_max: int,
+    open_link: OpenLink = plain_link,
+    on_open: Callable[[Peer], None] | None = None,
+    on_close: Callable[[Peer], None] | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept and run peers until cancelled.
+
+    `open_link` and `on_open` may raise PlatformError to refuse a peer.
+    """
+    reserve = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)]
+    count = 0
+    async with trio.open_nursery() as nursery:
+
+        async def one(sock: socket.socket) -> None:
+            nonlocal count
+            count += 1
+            try:
+                async with trio.open_nursery() as inner:
+                    link, info = await open_link(sock, inner)
+                    peer = Peer(link, Connection(form), sweeper, on_request, on_close=on_close)
+                    peer.info.update(info)
+                    if on_open is not None:
+                        on_open(peer)
+                    await peer.run()
+                    inner.cancel_scope.cancel()
+            except* PlatformError as group:
+                _refuse(sock, group.exceptions[0])
+            finally:
+                count -= 1
+                sock.close()
+
+        task_status.started()
+        try:
+            while True:
+                sock = await _accept(listener, reserve)
+                if sock is None:
+                    continue
+                if count >= connections_max:
+                    text = f"{connections_max} connections are open already"
+                    _refuse(sock, PlatformError("limit-exceeded", text))
+                    sock.close()
+                else:
+                    nursery.start_soon(one, sock)
+        finally:
+            listener.close()
+            for descriptor in reserve:
+                os.close(descriptor)
+
+
+async def _accept(listener: socket.socket, reserve: list[int]) -> socket.socket | None:
+    try:
+        sock, _ = listener.accept()
+        return sock
+    except BlockingIOError:
+        await trio.lowlevel.wait_readable(listener)
+    except OSError as exc:
+        if exc.errno in _SCARCE:
+            _accept_and_refuse(listener, reserve)
+            await trio.sleep(ACCEPT_PAUSE_S)
+    return None
+
+
+def _accept_and_refuse(listener: socket.socket, reserve: list[int]) -> None:
+    """Out of descriptors: give up the reserve for one accept, so that the caller hears something."""
+    if not reserve:
+        return
+    os.close(reserve.pop())
+    try:
+        sock, _ = listener.accept()
+        _refuse(sock, PlatformError("limit-exceeded", "the agent is out of file descriptors"))
+        sock.close()
+    except OSError:
+        return
+    finally:
+        try:
+            reserve.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            reserve.clear()
+
+
+def _refuse(sock: socket.socket, error: BaseException) -> None:
+    """One error line; the newcomer's codec is not known yet and JSON is what a person can read."""
+    body: dict[str, Any] = {"jsonrpc": "2.0", "id": None}
+    if isinstance(error, PlatformError):
+        body["error"] = error.to_rpc()
+    try:
+        sock.setblocking(False)
+        sock.send(codec.to_json(body) + b"\n")
+    except OSError:
+        return

@@ -1,0 +1,19 @@
+"""The scheduler as others see it; it is a function, so a client is all there is of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from paas.scheduler import plan
+from paas.scheduler.messages import Choice, NodeView, Placed, Request
+
+
+class Scheduler:
+    """Places components on the nodes that the cluster state has now."""
+
+    def __init__(self, nodes: Callable[[], Sequence[NodeView]]) -> None:
+        self._nodes = nodes
+
+    def place(self, placed: Iterable[Placed], request: Request) -> list[Choice]:
+        """One choice for each component; raises `no-placement` with the reasons per node."""
+        return plan.place(self._nodes(), placed, request)

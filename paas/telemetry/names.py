@@ -1,0 +1,22 @@
+"""Every log key and every metric, with its meaning: the vocabulary of the platform's telemetry.
+
+A key has the form `subject.happening`.  `tests/tidy` checks that what the code emits stands here,
+and the reference documentation is printed from here.  A key that operators filter for is never
+reused with another meaning.
+"""
+
+from __future__ import annotations
+
+LOG_KEYS: dict[str, str] = {
+    "agent.bug": "an exception that nobody expected, with its traceback: report it",
+    "agent.event": "a supervised agent started, ended, crashed (`error`), is restarted, or hangs",
+    "agent.stop_failed": "an agent did not answer to the request to stop and was killed",
+    "certificates.notice": "the certificate agent issued, refused or revoked something",
+    "container.exited": "the process of a container ended, with the facts of the kernel",
+    "log.dropped": "lines were dropped since their reader was too slow; `count` of them",
+    "node.ready": "all agents of the node run: components can be created",
+}
+
+METRICS: dict[str, str] = {
+    "telemetry.series_dropped": "figures refused because the process has too many series",
+}

@@ -1,0 +1,1 @@
+"""Verified fakes and helpers for tests, ours and those of people who build on the platform."""

@@ -1,0 +1,217 @@
+"""A whole component controller in one process: real state, keepers and answers; fake node below.
+
+Api ── Controller ── FakeLog (real machine)
+           ├──────── FakeContainers
+           └──────── FakeHarnesses
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import trio
+import trio.testing
+
+from paas.base.errors import PlatformError
+from paas.controller import messages
+from paas.controller.agent import Controller
+from paas.controller.api import Api, Neighbours
+from paas.controller.commands import RegisterType
+from paas.controller.instances import Instance
+from paas.controller.ports import StartOrder
+from paas.controller.state import ControllerState
+from paas.harness.messages import Event
+from paas.hub.state import GroupState
+from paas.hub.watches import Watches
+from paas.rpc.dispatch import Context
+from paas.rpc.envelope import Request
+from paas.scheduler.messages import NodeView
+from paas.testing.fake_containers import Behaviour, FakeContainers
+from paas.testing.fake_harnesses import FakeHarnesses
+from paas.testing.fake_log import FakeLog
+
+NODE = "n1"
+BUNDLE = "sha256:" + "0" * 64
+EPOCH_MS = 1_700_000_000_000
+
+
+class TrioClock:
+    """Wall time that goes with trio's clock, so that a mock clock moves both."""
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + int(trio.current_time() * 1000)
+
+    def monotonic_s(self) -> float:
+        return trio.current_time()
+
+
+class SeededEntropy:
+    """Entropy from a seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)
+
+    def bytes(self, count: int) -> bytes:
+        return self._random.randbytes(count)
+
+    def fraction(self) -> float:
+        return self._random.random()
+
+
+class RecordingPeer:
+    """A connected peer that keeps what it is told."""
+
+    def __init__(self, component: str | None = None) -> None:
+        self.info: dict[str, Any] = {} if component is None else {"component": component}
+        self.events: list[Event] = []
+
+    def notify(self, _method: Any, event: Event) -> None:
+        self.events.append(event)
+
+
+class LogLines:
+    """The newest log lines, the same for every component."""
+
+    def __init__(self) -> None:
+        self.lines = ["Traceback", "KeyError: 'x'"]
+
+    def tail(self, _component: str, count: int) -> list[str]:
+        return self.lines[-count:]
+
+
+def manifest(name: str = "greeter", version: str = "1.0.0", **supervision: Any) -> dict[str, Any]:
+    """A small manifest."""
+    return {
+        "component": {"name": name, "version": version, "command": ["./run"]},
+        "endpoints": {"http": {"protocol": "http"}},
+        "supervision": supervision,
+    }
+
+
+def behave_well(_order: StartOrder) -> Behaviour:
+    return Behaviour()
+
+
+class ControlledNode:
+    """See the module's text.  `restart_controller` replaces the controller as a hub restart does."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        behaviour: Callable[[StartOrder], Behaviour] = behave_well,
+        *,
+        commit_s: float = 0.004,
+        seed: int = 0,
+    ) -> None:
+        self._nursery = nursery
+        self.entropy = SeededEntropy(seed)
+        self.clock = TrioClock()
+        self.state = ControllerState()
+        self.groups = GroupState()
+        self.log = FakeLog([self.state, self.groups], self.clock, self.entropy, commit_s=commit_s)
+        self.containers = FakeContainers(nursery, behaviour)
+        self.harnesses = FakeHarnesses(nursery, self.containers)
+        self.log_lines = LogLines()
+        self.nodes = [NodeView(name=NODE)]
+        self.bundles = {BUNDLE}
+        self.bugs: list[Exception] = []
+        self.troubles: list[str] = []
+        self.events: list[Any] = []
+        self.log.subscribe(lambda _index, events: self.events.extend(events))
+        self._scope = trio.CancelScope()
+        self._make_controller()
+
+    def _make_controller(self) -> None:
+        self.watches = Watches()
+        self.controller = Controller(
+            node=NODE,
+            state=self.state,
+            log=self.log,
+            containers=self.containers,
+            harnesses=self.harnesses,
+            watches=self.watches,
+            clock=self.clock,
+            entropy=self.entropy,
+            on_started=lambda: None,
+            on_trouble=lambda component, error: self.troubles.append(f"{component}: {error}"),
+            on_bug=lambda _where, bug: self.bugs.append(bug),
+        )
+        self.api = Api(
+            self.controller,
+            Neighbours(
+                nodes=lambda: self.nodes,
+                groups_of=self.groups.groups_of,
+                has_bundle=lambda digest: digest in self.bundles,
+                log_tail=self.log_lines,
+                cluster=lambda: "test",
+                version="0",
+                log_status=dict,
+                hub_status=dict,
+            ),
+        )
+
+    async def start(self) -> None:
+        """Run the controller, and connect it to the container controller and the harnesses."""
+        await self._nursery.start(self._run)
+        self.containers.listener = self.controller
+        self.harnesses.listener = self.controller
+        self.harnesses.attach_all()
+        self.containers.come_up()
+
+    async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        self._scope = trio.CancelScope()
+        with self._scope:
+            await self.controller.run(task_status=task_status)
+
+    async def stop_controller(self) -> None:
+        """The hub process dies; containers, components and the container controller go on."""
+        self.containers.listener = None
+        self.harnesses.lose_hub()
+        self._scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def restart_controller(self) -> None:
+        """A new hub process: the state as read from a snapshot, nothing else known."""
+        data = self.log.machine.snapshot_bytes()
+        self.log.machine.restore_bytes(data)
+        self._make_controller()
+        await self.start()
+
+    # -- what tests ask --------------------------------------------------------------------------
+
+    def context(self, peer: Any = None, timeout_s: float = 30.0) -> Context:
+        return Context(peer or RecordingPeer(), Request(1, "test", b""), timeout_s)
+
+    async def register(self, name: str = "greeter", **supervision: Any) -> str:
+        plain = manifest(name, **supervision)
+        command = RegisterType(bundle=BUNDLE, manifest=plain)
+        result = await self.log.propose(command)
+        return str(result["type"])
+
+    async def create(self, type_name: str = "greeter", **fields: Any) -> list[str]:
+        timeout_s = fields.pop("timeout_s", 30.0)
+        params = msgspec.convert({"type": type_name, **fields}, messages.Create)
+        created = await self.api.create(params, self.context(timeout_s=timeout_s))
+        return created.components
+
+    async def destroy(self, component: str, grace: float = 10.0) -> None:
+        params = messages.Destroy(component=component, grace=grace)
+        await self.api.destroy(params, self.context())
+
+    def get(self, component: str) -> Instance:
+        instance = self.state.instances.get(component)
+        if instance is None:
+            raise PlatformError("no-such-target", component)
+        return instance
+
+    async def wait_state(self, component: str, *states: str, incarnation: int = 0) -> Instance:
+        """Until it is in one of these states, in this incarnation or later."""
+        with trio.fail_after(3_600):
+            while True:
+                instance = self.get(component)
+                if instance.state in states and instance.incarnation >= incarnation:
+                    return instance
+                await self.controller.wait_change(component)

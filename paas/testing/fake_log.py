@@ -1,0 +1,88 @@
+"""A replicated log of one replica without disk: the real machine, real encoding, a given latency.
+
+Commands that are proposed in the same `commit_s` are committed together, as a group sync does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import trio
+
+from paas.base.errors import PlatformError
+from paas.base.ports import Clock, Entropy
+from paas.raft.command import SEED_BYTES, Stamp, encode
+from paas.raft.machine import Applied, Machine, Section
+
+Subscriber = Callable[[int, Sequence[Any]], None]
+
+
+class FakeLog:
+    """Like `paas.raft.log.ReplicatedLog`.  `refuse`, when set, is what every proposal meets."""
+
+    def __init__(
+        self,
+        sections: Sequence[Section],
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        commit_s: float = 0.0,
+    ) -> None:
+        self.machine = Machine(sections)
+        self.entries: list[bytes] = []
+        self.commits = 0
+        self.refuse: PlatformError | None = None
+        self._clock = clock
+        self._entropy = entropy
+        self._commit_s = commit_s
+        self._subscribers: list[Subscriber] = []
+        self._batch: trio.Event | None = None
+
+    async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any:
+        with trio.move_on_after(timeout_s):
+            await self._sync()
+            if self.refuse is not None:
+                raise self.refuse
+            applied = self._apply(command)
+            if applied.error is not None:
+                raise applied.error
+            return applied.result
+        raise PlatformError("unknown-outcome", "the log did not answer in time")
+
+    async def _sync(self) -> None:
+        """Wait for the sync under way, then lead or join the next one."""
+        if self._batch is None:
+            self._batch = batch = trio.Event()
+            try:
+                await trio.sleep(self._commit_s)
+            finally:
+                self._batch = None
+                self.commits += 1
+                batch.set()
+        else:
+            await self._batch.wait()
+
+    def _apply(self, command: msgspec.Struct) -> Applied:
+        index = len(self.entries) + 1
+        stamp = Stamp(
+            time_ms=self._clock.now_ms(),
+            seed=self._entropy.bytes(SEED_BYTES),
+            proposer="test",
+            sequence=index,
+        )
+        data = encode(command, stamp)
+        self.entries.append(data)
+        applied = self.machine.apply(index, data)
+        if applied.events:
+            for subscriber in tuple(self._subscribers):
+                subscriber(index, applied.events)
+        return applied
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def applied(self) -> int:
+        return len(self.entries)

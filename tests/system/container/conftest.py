@@ -1,0 +1,213 @@
+"""A node of one's own for a test: unique names, everything removed afterwards, a look at the machine.
+
+Needs root and what `paas.container.probe` checks; on a machine without it these tests fail with the
+probe's own words, which name what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import trio
+
+from paas.container.engine import Engine
+from paas.container.hooks.contract import Hook
+from paas.container.messages import ContainerSpec, Exited, Limits, Started
+from paas.container.settings import ContainerSettings
+from paas.real.clock import SystemClock
+
+_HERE = Path(__file__).parent
+_COUNTER = itertools.count()
+PYTHON = "/usr/bin/python3"
+
+
+@dataclass
+class Node:
+    """One container controller and its users' view."""
+
+    settings: ContainerSettings
+    directory: Path
+    exits: list[Exited] = field(default_factory=list)
+    prepared: list[tuple[str, int]] = field(default_factory=list)
+    engine: Engine | None = None
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def bundle(self) -> Path:
+        return self.directory / "bundle"
+
+    @property
+    def hub(self) -> Path:
+        return self.directory / "hub"
+
+    @asynccontextmanager
+    async def running(
+        self, wrap_hook: Callable[[Hook], Hook] = lambda hook: hook
+    ) -> AsyncIterator[Engine]:
+        """The engine runs in the block; leaving it stops the engine and no container."""
+
+        async def on_prepared(component: str, uid_base: int) -> None:
+            self.prepared.append((component, uid_base))
+
+        engine = Engine(
+            self.settings,
+            clock=SystemClock(),
+            on_exit=self.exits.append,
+            on_prepared=on_prepared,
+            wrap_hook=wrap_hook,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            self.engine = engine
+            yield engine
+            nursery.cancel_scope.cancel()
+
+    def new_id(self) -> str:
+        return f"{next(self._numbers):040x}"
+
+    def spec(self, *command: str, **changes: Any) -> ContainerSpec:
+        given = {"component": self.new_id(), "bundle_dir": str(self.bundle)} | changes
+        return ContainerSpec(command=command, hub_dir=str(self.hub), **given)
+
+    async def start(self, *command: str, **changes: Any) -> Started:
+        assert self.engine is not None
+        return await self.engine.start(self.spec(*command, **changes))
+
+    async def wait_exit(self, component: str) -> Exited:
+        with trio.fail_after(30):
+            while True:
+                for exited in self.exits:
+                    if exited.component == component:
+                        return exited
+                await trio.sleep(0.01)
+
+    async def run(self, *command: str, **changes: Any) -> Exited:
+        """Start, wait for the end, destroy."""
+        assert self.engine is not None
+        started = await self.start(*command, **changes)
+        exited = await self.wait_exit(started.component)
+        await self.engine.destroy(started.component)
+        return exited
+
+    async def python(self, source: str, *arguments: str, **changes: Any) -> Any:
+        """Run a Python program in a container; what it prints last, read as JSON."""
+        exited = await self.run(PYTHON, "-I", "-c", source, *arguments, **changes)
+        assert exited.code == 0, exited
+        return json.loads(exited.harness_log.strip().splitlines()[-1])
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """Whatever carries this node's names anywhere on the machine."""
+        state, cluster = self.settings.state_dir, self.settings.cgroup
+        links = [link.name for link in Path("/sys/class/net").iterdir()]
+        names = (self.settings.bridge, self.settings.link_prefix)
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
+        groups = Path("/sys/fs/cgroup").glob(f"*/{cluster}")
+        return {
+            "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if state in m],
+            "links": [n for n in links if n.startswith(names)],
+            "tables": [t for t in tables.splitlines() if t.endswith(f" {self.settings.table}")],
+            "groups": [str(g) for g in [*groups, *Path("/sys/fs/cgroup").glob(cluster)]],
+            "processes": self.processes(),
+            "devices": _loop_devices(state),
+            "directories": [state] if os.path.exists(state) else [],
+        }
+
+    def processes(self) -> list[str]:
+        """Processes in this node's groups."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                groups = Path(f"/proc/{process.pid}/cgroup").read_text()
+                if f"/{self.settings.cgroup}/" in groups:
+                    found.append(f"{process.pid} {process.name()}")
+            except (OSError, psutil.Error):
+                continue
+        return found
+
+    def container_leftovers(self) -> dict[str, list[str]]:
+        """Whatever containers left on a node whose engine may run on: pools do not count."""
+        state = Path(self.settings.state_dir)
+        groups = Path("/sys/fs/cgroup").glob(f"*/{self.settings.cgroup}/*/")
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        return {
+            "mounts": [m for m in mounts if str(state) in m],
+            "groups": [str(g) for g in groups],
+            "processes": self.processes(),
+            "directories": [str(p) for p in (state / "containers").glob("*")],
+            "records": [str(p) for p in (state / "journal").glob("*.container.json*")],
+        }
+
+
+def _loop_devices(state: str) -> list[str]:
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            if path.read_text().startswith(state):
+                found.append(str(path))
+        except OSError:
+            continue
+    return found
+
+
+NOTHING_OF_CONTAINERS: dict[str, list[str]] = {
+    "mounts": [],
+    "groups": [],
+    "processes": [],
+    "directories": [],
+    "records": [],
+}
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The template process must find the tests' small harness."""
+    paths = [str(_HERE.parents[2]), str(_HERE), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", ":".join(p for p in paths if p))
+
+
+@pytest.fixture
+async def fresh_node(tmp_path: Path) -> AsyncIterator[Node]:
+    """A node that does not run yet; afterwards nothing of it is left, or the test fails."""
+    name = f"t{os.getpid():x}x{next(_COUNTER):x}"
+    number = os.getpid() % 200
+    settings = ContainerSettings(
+        cluster=name,
+        state_dir=str(tmp_path / "state"),
+        bridge=f"b{name}"[:15],
+        link_prefix=f"v{name[1:]}"[:10],
+        network=f"10.{number % 100 + 100}.{next(_COUNTER) % 200}.0/24",
+        harness="plain_init:main",
+    )
+    node = Node(settings, tmp_path)
+    node.bundle.mkdir()
+    node.hub.mkdir()
+    for path in (tmp_path, node.bundle, node.hub):
+        path.chmod(0o755)
+    children = {p.pid for p in psutil.Process().children(recursive=True)}
+    yield node
+    engine = Engine(settings, clock=SystemClock(), on_exit=lambda exited: None)
+    await engine.teardown_node()
+    assert not any(node.leftovers().values()), node.leftovers()
+    assert {p.pid for p in psutil.Process().children(recursive=True)} <= children
+
+
+@pytest.fixture
+async def node(fresh_node: Node) -> AsyncIterator[Node]:
+    """A node whose engine runs."""
+    async with fresh_node.running():
+        yield fresh_node
+
+
+@pytest.fixture
+def small() -> Limits:
+    return Limits(memory_bytes=32 << 20, cpu=1.0, pids=16, disk_bytes=8 << 20)

@@ -1,0 +1,287 @@
+"""A harness in a forked process, and a hub that a test plays by hand.
+
+The hub is blocking sockets around the shared connection core: a test says what it answers and when,
+breaks it, and brings it back.  The harness runs as on a node, but without a container: same code,
+own process, ordinary user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paas.base.errors import PlatformError
+from paas.harness import main as harness_main
+from paas.harness import messages as harness
+from paas.harness.settings import Handoff
+from paas.rpc.connection import Connection
+from paas.rpc.envelope import Form, Request
+from paas.wire import codec
+
+PATIENCE_S = 20.0
+"""How long a test waits for what must come: generous, so that only a real fault fails."""
+
+
+class FakeHub:
+    """The hub's end: accepts one harness at a time, answers greetings and records by itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = str(directory / "harness.sock")
+        self.hellos: list[harness.Hello] = []
+        self.phases: list[harness.PhaseChange] = []
+        self.records: list[harness.LogRecord] = []
+        self.dropped = 0
+        self.requests: list[Request] = []
+        self.acknowledge = True
+        self.connection = Connection(Form.COMPACT)
+        self._listener: socket.socket | None = None
+        self._socket: socket.socket | None = None
+        self.open()
+
+    def open(self) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(self.path)
+        self._listener.listen()
+
+    def close(self) -> None:
+        """The hub is gone; nobody can reach it."""
+        for sock in (self._socket, self._listener):
+            if sock is not None:
+                sock.close()
+        self._socket = self._listener = None
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def until(self, condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+        """Serve until the condition holds; its value."""
+        end_s = time.monotonic() + patience_s
+        while not (value := condition()):
+            if time.monotonic() > end_s:
+                raise AssertionError(
+                    f"not in time; phases {self.phases}, records {self.records[-5:]}"
+                )
+            self._serve_once(0.05)
+        return value
+
+    def phase(self, phase: str) -> harness.PhaseChange:
+        def found() -> harness.PhaseChange | None:
+            return next((p for p in self.phases if p.phase == phase), None)
+
+        change: harness.PhaseChange = self.until(found)
+        return change
+
+    def request(self, method: str) -> Request:
+        """The next request of the component with this method."""
+
+        def found() -> Request | None:
+            for request in self.requests:
+                if request.method == method:
+                    self.requests.remove(request)
+                    return request
+            return None
+
+        wanted: Request = self.until(found)
+        return wanted
+
+    def message(self, text: str) -> harness.LogRecord:
+        def found() -> harness.LogRecord | None:
+            return next((r for r in self.records if text in r.message), None)
+
+        record: harness.LogRecord = self.until(found)
+        return record
+
+    # -- speaking --------------------------------------------------------------------------------
+
+    def ask(self, method: str, params: Any, timeout_s: float = PATIENCE_S) -> list[Any]:
+        """Send a request; the answer (value or PlatformError) will be appended to the list."""
+        answers: list[Any] = []
+
+        def answer(value: bytes | PlatformError) -> None:
+            answers.append(value if isinstance(value, PlatformError) else codec.unpack(value))
+
+        _, data = self.connection.request(
+            method, codec.pack(params), answer, time.monotonic() + timeout_s
+        )
+        self.send(data)
+        return answers
+
+    def call(self, method: str, params: Any) -> Any:
+        answers = self.ask(method, params)
+        self.until(lambda: answers)
+        if isinstance(answers[0], PlatformError):
+            raise answers[0]
+        return answers[0]
+
+    def invoke(self, operation: str, inputs: Any, **more: Any) -> Any:
+        result = self.call(
+            "component.invoke", {"operation": operation, "inputs": inputs, "from": "", **more}
+        )
+        return result["outputs"]
+
+    def notify(self, method: str, params: Any) -> None:
+        self.send(self.connection.notify(method, codec.pack(params)))
+
+    def reply(self, request: Request, value: Any) -> None:
+        self.send(self.connection.reply(request, codec.pack(value)))
+
+    def fail(self, request: Request, code: str, message: str = "") -> None:
+        self.send(self.connection.fail(request, PlatformError(code, message)))
+
+    def send(self, data: bytes) -> None:
+        assert self._socket is not None
+        if data:
+            self._socket.sendall(data)
+
+    # -- serving ---------------------------------------------------------------------------------
+
+    def _serve_once(self, timeout_s: float) -> None:
+        sockets = [s for s in (self._listener, self._socket) if s is not None]
+        for ready in select.select(sockets, [], [], timeout_s)[0]:
+            if ready is self._listener:
+                if self._socket is not None:
+                    self._socket.close()
+                self._socket, _ = ready.accept()
+                self.connection = Connection(Form.COMPACT)
+            elif ready is self._socket:
+                data = ready.recv(1 << 20)
+                if not data:
+                    ready.close()
+                    self._socket = None
+                    continue
+                for request in self.connection.receive(data):
+                    self._take(request)
+
+    def _take(self, request: Request) -> None:
+        if request.method == harness.HELLO.name:
+            self.hellos.append(codec_decode(request, harness.Hello))
+            self.reply(request, {"version": 1, "node": "n1"})
+        elif request.method == harness.PHASE.name:
+            self.phases.append(codec_decode(request, harness.PhaseChange))
+        elif request.method == harness.RECORDS.name:
+            if self.acknowledge:
+                batch = codec_decode(request, harness.Records)
+                self.records += batch.records
+                self.dropped += batch.dropped
+                self.reply(request, {})
+        else:
+            self.requests.append(request)
+
+
+def codec_decode(request: Request, kind: Any) -> Any:
+    from paas.wire.registry import decode
+
+    return decode(request.params, kind)
+
+
+class Running:
+    """A harness process of a test."""
+
+    def __init__(self, pid: int, hub: FakeHub, exit_path: Path, run_dir: Path) -> None:
+        self.pid = pid
+        self.hub = hub
+        self.run_dir = run_dir
+        self._exit_path = exit_path
+        self.status: int | None = None
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> dict[str, Any]:
+        """Its exit file, once it has ended."""
+
+        def ended() -> bool:
+            if self.status is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.status = os.waitstatus_to_exitcode(status)
+            return self.status is not None
+
+        self.hub.until(ended)
+        words: dict[str, Any] = json.loads(self._exit_path.read_bytes())
+        return words
+
+    def kill(self) -> None:
+        if self.status is None:
+            for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+                os.kill(int(child), 9)
+            os.kill(self.pid, 9)
+            os.waitpid(self.pid, 0)
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[FakeHub]:
+    directory = tmp_path / "hub"
+    directory.mkdir()
+    fake = FakeHub(directory)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path, hub: FakeHub) -> Iterator[Start]:
+    """Start a harness: `start(command, protocol=..., ...)`; all that is left is killed at the end."""
+    running: list[Running] = []
+
+    def go(*command: str, protocol: str = "json", **more: Any) -> Running:
+        number = len(running)
+        run_dir, exit_path = tmp_path / f"run{number}", tmp_path / f"exit{number}.json"
+        pid = os.fork()
+        if pid == 0:
+            _be_harness(command, protocol, tmp_path, run_dir, exit_path, more)
+        running.append(Running(pid, hub, exit_path, run_dir))
+        return running[-1]
+
+    yield go
+    for one in running:
+        one.kill()
+
+
+def _be_harness(
+    command: tuple[str, ...],
+    protocol: str,
+    tmp_path: Path,
+    run_dir: Path,
+    exit_path: Path,
+    more: dict[str, Any],
+) -> None:
+    status = 70
+    try:
+        null = os.open("/dev/null", os.O_RDWR)
+        os.dup2(null, 0)
+        settings: dict[str, Any] = {
+            "component": "ab" * 20,
+            "command": command,
+            "environment": {"PYTHONPATH": os.pathsep.join(sys.path), **more.pop("environment", {})},
+            "cwd": str(tmp_path),
+            "protocol": protocol,
+            "configuration": {"word": "hello"},
+            "endpoints": {"http": ("10.0.0.1", 8000)},
+            "hub_directory_fd": os.open(tmp_path / "hub", os.O_PATH | os.O_CLOEXEC),
+            "exit_file_fd": os.open(exit_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC),
+            "cgroup_fds": (),
+            "component_uid": os.getuid(),
+            "component_gid": os.getgid(),
+            "seccomp_program": b"",
+            "ready_timeout_s": 15.0,
+        }
+        handoff = Handoff(**{**settings, **more})
+        status = harness_main.main(handoff, directories=(str(run_dir),))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)

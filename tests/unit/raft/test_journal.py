@@ -1,0 +1,371 @@
+"""The journal against a model, on a disk that loses power, tears writes, runs full and rots."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paas.base.errors import PlatformError
+from paas.raft import limits
+from paas.raft.journal import Entry, Journal, JournalFailed
+from paas.sim.disk import SimDisk
+from paas.sim.entropy import SimEntropy
+from paas.sim.replicas import PowerCut
+
+SALT = b"0123456789abcdef"
+
+
+def opened(disk: SimDisk) -> Journal:
+    return Journal.open(disk, salt=SALT)
+
+
+def filled(disk: SimDisk, count: int = 10) -> Journal:
+    journal = opened(disk)
+    for index in range(1, count + 1):
+        journal.append(b"payload %d" % index, index, 1)
+        journal.sync()
+    return journal
+
+
+# -- the model ---------------------------------------------------------------------------------------
+
+
+class Model:
+    """What the journal holds, as plain values."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.term = 0
+        self.vote: str | None = None
+
+    def matches(self, journal: Journal) -> bool:
+        first = self.entries[0][1] if self.entries else 1 << 60
+        kept = [entry for entry in journal.entries if entry[1] >= first]
+        whole = kept == self.entries and (self.term, self.vote) == (journal.term, journal.voted_for)
+        return whole and (bool(self.entries) or not journal.entries)
+
+
+def change(journal: Journal, model: Model, kind: str, amount: int) -> None:
+    last = model.entries[-1][1] if model.entries else 0
+    if kind == "append":
+        for index in range(last + 1, last + 1 + amount % 5):
+            entry = (bytes([amount]) * (amount * 7), index, model.term)
+            journal.append(*entry)
+            model.entries.append(entry)
+    elif kind == "truncate" and model.entries:
+        place = max(1, len(model.entries) - amount % 7)
+        journal.truncate(place)
+        del model.entries[place:]
+    elif kind == "vote":
+        model.term, model.vote = model.term + amount, f"n{amount}" if amount % 3 else None
+        journal.set_term(model.term, model.vote)
+    elif kind == "drop" and len(model.entries) > 2:
+        place = amount % (len(model.entries) - 1)
+        journal.drop(place)
+        del model.entries[:place]
+    elif kind == "replace":
+        journal.clear()
+        model.entries.clear()
+        for index in (last + 5, last + 6):
+            journal.append(b"snapshot", index, model.term)
+            model.entries.append((b"snapshot", index, model.term))
+
+
+def sync(journal: Journal, disk: SimDisk, survives: int) -> bool:
+    """Sync on a disk whose power fails after so many operations; whether it came to its end."""
+    left = survives
+
+    def operation(_kind: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise PowerCut
+
+    disk.on_operation = operation
+    try:
+        journal.sync()
+    except PowerCut:
+        return False
+    finally:
+        disk.on_operation = None
+    return True
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "append", "append", "truncate", "vote", "drop", "replace"]),
+        st.integers(0, 60),
+        st.integers(0, 12),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS, st.integers(0, 1 << 30))
+def test_after_a_power_cut_everything_synced_is_there_and_nothing_is_half(
+    steps: list[tuple[str, int, int]], seed: int
+) -> None:
+    disk, entropy = SimDisk(), SimEntropy(seed)
+    journal, now = opened(disk), Model()
+    durable = copy.deepcopy(now)
+    for kind, amount, survives in steps:
+        change(journal, now, kind, amount)
+        if survives % 3 == 0:
+            continue  # more changes before the next sync
+        if sync(journal, disk, survives):
+            durable = copy.deepcopy(now)
+            continue
+        disk.power_cut(entropy.choose)
+        journal = opened(disk)
+        # The batch in hand may have reached the disk whole; nothing in between is possible.
+        assert durable.matches(journal) or now.matches(journal)
+        now = now if now.matches(journal) else durable
+        durable = copy.deepcopy(now)
+    disk.power_cut(entropy.choose)
+    assert durable.matches(opened(disk))
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_a_killed_process_loses_nothing_that_was_written(steps: list[tuple[str, int, int]]) -> None:
+    disk, model = SimDisk(), Model()
+    journal = opened(disk)
+    for kind, amount, _ in steps:
+        change(journal, model, kind, amount)
+        journal.sync()
+        journal = opened(disk)
+        assert model.matches(journal)
+
+
+# -- damage ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_flipped_bit_in_the_middle_is_refused(data: Any) -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    end = journal.bytes_used
+    journal.close()  # seals: the last batch with entries has one behind it
+    disk.flip_bit("journal", data.draw(st.integers(0, end * 8 - 1)))
+    with pytest.raises(PlatformError) as caught:
+        opened(disk)
+    assert caught.value.code == "corrupt"
+
+
+def test_a_torn_tail_is_dropped_and_does_not_come_back() -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    end = journal.bytes_used
+    journal.append(b"x" * 5_000, 11, 1)
+    disk.tear_next_write = 3_000
+    with pytest.raises(JournalFailed):
+        journal.sync()
+    again = opened(disk)
+    assert again.last_index == 10
+    assert again.bytes_used == end
+    assert not disk.content("journal")[end:].strip(b"\0")
+
+
+def test_recovery_makes_durable_what_a_killed_process_had_only_written() -> None:
+    disk = SimDisk()
+    journal = filled(disk, 3)
+    journal.append(b"written, not synced", 4, 1)
+    assert not sync(journal, disk, 1)  # the write got through, the sync did not
+    assert opened(disk).last_index == 4  # the process was killed and starts again ...
+    disk.power_cut(lambda below: 0)  # ... shows entry 4 to somebody, and then the power fails
+    assert opened(disk).last_index == 4
+
+
+def test_the_content_of_an_entry_cannot_pass_for_a_batch() -> None:
+    disk = SimDisk()
+    victim = filled(SimDisk(), 3)
+    batch = disk_copy = victim._files.content("journal")[: victim.bytes_used]  # type: ignore[attr-defined]
+    journal = filled(disk, 2)
+    journal.append(batch, 3, 1)
+    disk.tear_next_write = len(disk_copy)
+    with pytest.raises(JournalFailed):
+        journal.sync()
+    assert opened(disk).last_index == 2
+
+
+def test_an_unreadable_header_is_refused_and_never_guessed() -> None:
+    disk = SimDisk()
+    filled(disk).close()
+    disk.open("journal").truncate(7)
+    with pytest.raises(PlatformError, match="damaged"):
+        opened(disk)
+
+
+def test_a_newer_format_is_refused_as_such() -> None:
+    import struct
+    import zlib
+
+    disk = SimDisk()
+    filled(disk).close()
+    head = struct.pack("<8sI16s", b"paasraft", 99, SALT)
+    disk.open("journal").write(0, head + struct.pack("<I", zlib.crc32(head)))
+    with pytest.raises(PlatformError) as caught:
+        opened(disk)
+    assert caught.value.code == "unsupported"
+
+
+def test_the_commit_index_never_points_behind_the_end() -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    journal.commit_index = 22
+    journal.append(b"x", 11, 1)
+    journal.sync()
+    assert opened(disk).commit_index == 11
+
+
+def test_term_and_vote_survive() -> None:
+    disk = SimDisk()
+    journal = opened(disk)
+    journal.set_term(7, "b")
+    journal.sync()
+    disk.power_cut(lambda below: 0)
+    again = opened(disk)
+    assert (again.term, again.voted_for) == (7, "b")
+
+
+# -- a full or failing disk --------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_noticed_before_anything_is_promised() -> None:
+    disk = SimDisk(capacity_bytes=4 << 20)
+    journal = opened(disk)
+    index = 0
+    while journal.reserve(40_000):
+        index += 1
+        journal.append(b"x" * 30_000, index, 1)
+        journal.sync()
+    assert journal.full
+    assert index > 20
+    journal.set_term(5, "a")  # what the protocol itself needs still fits
+    journal.sync()
+    assert opened(disk).last_index == index
+    disk.capacity_bytes = 64 << 20
+    assert journal.reserve(40_000)
+    assert not journal.full
+
+
+def test_a_journal_on_a_full_disk_can_still_be_opened_and_read() -> None:
+    disk = SimDisk()
+    filled(disk)
+    disk.capacity_bytes = 0
+    journal = opened(disk)
+    assert journal.last_index == 10
+    assert not journal.reserve(limits.PREALLOCATED_BYTES)
+
+
+def test_a_journal_cannot_begin_on_a_full_disk() -> None:
+    disk = SimDisk(capacity_bytes=1_000)
+    with pytest.raises(PlatformError) as caught:
+        opened(disk)
+    assert caught.value.code == "storage-full"
+    disk.capacity_bytes = 64 << 20
+    assert opened(disk).entries == []
+
+
+def test_after_a_failed_write_nothing_more_is_accepted() -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    journal.append(b"x", 11, 1)
+    disk.tear_next_write = 3
+    for _ in range(2):
+        with pytest.raises(JournalFailed):
+            journal.sync()
+    with pytest.raises(JournalFailed):
+        journal.reserve(1)
+
+
+@pytest.mark.parametrize("operation", ["sync", "rename", "sync_dir"])
+def test_a_failure_of_a_sync_or_rename_ends_it(operation: str) -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    if operation == "sync":
+        journal.append(b"x", 11, 1)
+    else:
+        journal.drop(5)
+
+    def fail(kind: str) -> None:
+        if kind == operation:
+            raise OSError(5, "input/output error")
+
+    disk.on_operation = fail
+    with pytest.raises(JournalFailed):
+        journal.sync()
+
+
+# -- compaction --------------------------------------------------------------------------------------
+
+
+def test_compaction_shortens_the_file_and_keeps_the_rest() -> None:
+    disk = SimDisk()
+    journal = opened(disk)
+    for index in range(1, 201):
+        journal.append(b"x" * 20_000, index, 1)
+        journal.sync()
+    long = len(disk.content("journal"))
+    journal.set_term(3, "c")
+    journal.drop(150)
+    journal.sync()
+    assert len(disk.content("journal")) < long
+    disk.power_cut(lambda below: 0)
+    again = opened(disk)
+    assert [entry[1] for entry in again.entries] == list(range(151, 201))
+    assert (again.term, again.voted_for) == (3, "c")
+
+
+def test_without_room_for_compaction_the_old_file_goes_on() -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    disk.capacity_bytes = len(disk.content("journal"))
+    journal.drop(5)
+    journal.append(b"after", 11, 1)
+    journal.sync()
+    assert disk.list() == ["journal"]
+    assert [entry[1] for entry in opened(disk).entries] == list(range(1, 12))
+    assert [entry[1] for entry in journal.entries] == list(range(6, 12))
+
+
+def test_compaction_that_meets_a_full_disk_midway_leaves_nothing_behind() -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+
+    def fail(kind: str) -> None:
+        if kind == "write" and disk.exists("journal.new"):
+            disk.on_operation = None
+            raise OSError(28, "no space left on device")
+
+    disk.on_operation = fail
+    journal.drop(5)
+    journal.sync()
+    assert disk.list() == ["journal"]
+    journal.append(b"after", 11, 1)
+    journal.sync()
+    assert opened(disk).last_index == 11
+
+
+def test_an_interrupted_compaction_is_swept_away() -> None:
+    disk = SimDisk()
+    filled(disk)
+    disk.open("journal.new", create=True).write(0, b"half")
+    assert opened(disk).last_index == 10
+    assert disk.list() == ["journal"]
+
+
+def test_one_sync_for_many_entries() -> None:
+    journal = opened(SimDisk())
+    before = journal.syncs
+    for index in range(1, 65):
+        journal.append(b"x", index, 1)
+    journal.sync()
+    journal.sync()
+    assert journal.syncs == before + 1
