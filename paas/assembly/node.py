@@ -16,6 +16,7 @@ from paas.identity.names import AgentName
 from paas.node.agent import NodeAgent, remove_runtime
 from paas.node.settings import NodeSettings
 from paas.real.entropy import SystemEntropy
+from paas.real.kernel_orphans import adopt_orphans, reap_orphans
 from paas.telemetry.log import Logger
 
 READY_FD_VARIABLE = "PAAS_READY_FD"
@@ -43,7 +44,10 @@ async def _main(settings: NodeSettings) -> int:
         name = AgentName(settings.cluster, settings.node, role, identity)
         return (await mint_token(settings.authority_socket, name, uid=uid)).token
 
-    node = NodeAgent(settings, log, mint_token=mint, jitter=SystemEntropy().fraction)
+    node = NodeAgent(
+        settings, log, mint_token=mint, jitter=SystemEntropy().fraction, reap=reap_orphans
+    )
+    adopt_orphans()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, node, nursery.cancel_scope)

@@ -1,7 +1,7 @@
 """The `paas` command: everything a person does with the platform, through its public API only.
 
-    commands   the one table: words, arguments, options, examples; help, completion and the reference
-               page are made from it
+    commands   the one table: words, arguments, options, examples; help, completion and the
+               reference page are made from it
     main       from arguments to an exit status
     parser     one row of the table to a parser of its arguments
     session    what a command is given: where the cluster is, a connection, the output

@@ -18,12 +18,12 @@ def call(
     operation: str,
     inputs: tuple[str, ...],
     selector: str,
-    object: str,
+    object_: str,
     attach: tuple[str, ...],
     timeout: float | None,
 ) -> int:
     """Print the outputs as one JSON value; for `all`, `{"replies": [...]}`."""
-    params = _params(session, target, operation, inputs, selector, object, attach)
+    params = _params(session, target, operation, inputs, selector, object_, attach)
     result = session.change("hub.call", params, timeout_s=timeout)
     if "replies" in result:
         session.output.value({"replies": result["replies"]})
@@ -44,12 +44,12 @@ def cast(
     operation: str,
     inputs: tuple[str, ...],
     selector: str,
-    object: str,
+    object_: str,
     attach: tuple[str, ...],
     timeout: float | None,
 ) -> None:
     """Print to how many components it was handed."""
-    params = _params(session, target, operation, inputs, selector, object, attach)
+    params = _params(session, target, operation, inputs, selector, object_, attach)
     result = session.change("hub.cast", params, timeout_s=timeout)
     count = result["accepted"]
     members = f" ({count} member{'' if count == 1 else 's'})" if target.startswith("group:") else ""
@@ -62,7 +62,7 @@ def _params(
     operation: str,
     words: tuple[str, ...],
     selector: str,
-    object: str,
+    object_: str,
     files: tuple[str, ...],
 ) -> dict[str, Any]:
     params: dict[str, Any] = {
@@ -72,8 +72,8 @@ def _params(
         "selector": selector,
         "attachments": [_attachment(Path(file)) for file in files],
     }
-    if object:
-        params["object"] = object
+    if object_:
+        params["object"] = object_
     return params
 
 

@@ -1,4 +1,4 @@
-"""The one table of commands.  Help, completion, `docs/reference/cli.md` and the parser are made from it.
+"""The one table of commands: help, completion, `docs/reference/cli.md` and the parser come from it.
 
 To add a command: a row here, its function in the module of its noun, `python -m paas.cli.reference`
 for the documentation (docs/internals/checklist-command.md).
@@ -56,7 +56,7 @@ COMMANDS: tuple[Command, ...] = (
             Option(("--detach", "-d"), "return when it is ready", kind="flag", default=False),
             Option(("--demo",), "run a demonstration on it", choices=("feeds",)),
         ),
-        more="Prints `ready` once components can be created. State is kept; end it with Ctrl-C or `paas down`.",
+        more="Prints `ready` once components can be created. End it: Ctrl-C, or `paas down`.",
     ),
     Command(
         ("down",),

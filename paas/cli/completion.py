@@ -1,8 +1,8 @@
-"""Completion for bash, zsh and fish: words of the table, and live names from a short-lived cache (io).
+"""Completion for bash, zsh and fish: words of the table, and live names from a short cache (io).
 
-The shells' scripts only ask `paas complete WORDS…`; all knowledge is in the table of commands.  Live
-names are asked for at most once in COMPLETION_CACHE_S and for at most COMPLETION_TIMEOUT_S, and an
-answer that does not come is no completion, never an error.
+The shells' scripts only ask `paas complete WORDS…`; all knowledge is in the table of commands.
+Live names are asked for at most once in COMPLETION_CACHE_S and for at most COMPLETION_TIMEOUT_S,
+and an answer that does not come is no completion, never an error.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ FILTERS = ("type", "group", "name", "state", "node")
 def create(
     session: Session,
     *,
-    type: str,
+    type_: str,
     count: int,
     name: str,
     group: tuple[str, ...],
-    set: tuple[str, ...],
+    set_: tuple[str, ...],
     link: tuple[str, ...],
     restart: str | None,
     no_wait: bool,
@@ -30,10 +30,10 @@ def create(
 ) -> None:
     """Print the new ids; in JSON `{"components": [id]}`."""
     params: dict[str, Any] = {
-        "type": type,
+        "type": type_,
         "count": count,
         "name": name,
-        "configuration": inputs.read_pairs(set, "--set"),
+        "configuration": inputs.read_pairs(set_, "--set"),
         "groups": list(group),
         "links": [session.component_id(other) for other in link],
         "wait": "accepted" if no_wait else "available",
@@ -46,11 +46,13 @@ def create(
     took = time.monotonic() - started
     output = session.output
     word = "accepted" if no_wait else "available"
-    text = "\n".join(f"{output.state(word)} {i[:SHORT_DIGITS]} {type} in {took:.1f}s" for i in made)
+    text = "\n".join(
+        f"{output.state(word)} {i[:SHORT_DIGITS]} {type_} in {took:.1f}s" for i in made
+    )
     output.value(result, text, made)
 
 
-def ps(session: Session, *, all: bool, selector: tuple[str, ...], watch: bool) -> None:
+def ps(session: Session, *, all_: bool, selector: tuple[str, ...], watch: bool) -> None:
     """List components."""
     wanted = _filter(selector)
     output = session.output
@@ -70,7 +72,9 @@ def ps(session: Session, *, all: bool, selector: tuple[str, ...], watch: bool) -
     )
     watching.show(
         session,
-        lambda: session.call("controller.components", {"filter": wanted, "all": all})["components"],
+        lambda: session.call("controller.components", {"filter": wanted, "all": all_})[
+            "components"
+        ],
         lambda items: output.rows("components", [_timed(c) for c in items], columns, "id"),
         watch,
     )
@@ -83,7 +87,7 @@ def _filter(words: tuple[str, ...]) -> dict[str, str]:
         if key not in FILTERS or not value:
             raise PlatformError(
                 "invalid",
-                f"--selector: expected FIELD=VALUE with a field of {', '.join(FILTERS)}, not {word!r}",
+                f"--selector: expected FIELD=VALUE ({', '.join(FILTERS)}), not {word!r}",
             )
         wanted[key] = value
     return wanted

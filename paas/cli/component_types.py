@@ -30,8 +30,8 @@ def list_types(session: Session, *, watch: bool) -> None:
     )
 
 
-def show(session: Session, *, type: str) -> None:
-    found = session.call("controller.type", {"type": type})
+def show(session: Session, *, type_: str) -> None:
+    found = session.call("controller.type", {"type": type_})
     lines = [
         ("type", found["type"]),
         ("bundle", found["bundle"]),
@@ -44,8 +44,10 @@ def show(session: Session, *, type: str) -> None:
     session.output.value(found, text, [found["type"]])
 
 
-def remove(session: Session, *, type: str, yes: bool, dry_run: bool, request_id: str | None) -> int:
-    found = session.call("controller.type", {"type": type})
+def remove(
+    session: Session, *, type_: str, yes: bool, dry_run: bool, request_id: str | None
+) -> int:
+    found = session.call("controller.type", {"type": type_})
     name = found["type"]
     if dry_run:
         session.output.value({"would": "remove", "type": name}, f"would forget {name}", [name])

@@ -5,8 +5,8 @@ read until its answer comes, notifications met on the way are kept for `notifica
 by default; msgpack frames for binary data (uploads), which JSON would carry as base64.
 
 Who is on the other side is known by the socket's place; who we are, the kernel tells it (component
-API, "Transports").  A connection that ends before the answer leaves the outcome unknown, and says so
-for requests that change something.
+API, "Transports").  A connection that ends before the answer leaves the outcome unknown, and says
+so for requests that change something.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ index has items, and prints an answer of the frontend with what to try next.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ def demo(session: Session, *, name: str) -> None:
     folder = example_directory()
     started = time.monotonic()
     for part in ORDER:
-        _step(session, started, f"push feeds-{part}", lambda: _push(session, folder / part))
+        _step(session, started, f"push feeds-{part}", partial(_push, session, folder / part))
     for part in ORDER:
-        _step(session, started, f"create feeds-{part}", lambda: _create(session, f"feeds-{part}"))
-    answer = _step(session, started, "feeds read and indexed", lambda: _latest(session))
+        _step(session, started, f"create feeds-{part}", partial(_create, session, f"feeds-{part}"))
+    answer = _step(session, started, "feeds read and indexed", partial(_latest, session))
     session.output.note("")
     session.output.note(f"paas call feeds-frontend latest '{{\"limit\": {SHOWN}}}'")
     session.output.value(answer, session.output.json(answer, pretty=True))

@@ -35,9 +35,8 @@ def _timed(event: dict[str, Any]) -> dict[str, Any]:
 def _line(event: dict[str, Any]) -> str:
     words = [texts.clock(event.get("time") or time.time()), f"component.{event.get('event', '?')}"]
     words.append(str(event.get("component", ""))[:8])
-    for key in ("name", "previous", "state", "reason", "group"):
-        if event.get(key):
-            words.append(f"{key}={event[key]}")
+    shown = ("name", "previous", "state", "reason", "group")
+    words += [f"{key}={event[key]}" for key in shown if event.get(key)]
     return " ".join(words)
 
 
@@ -53,9 +52,9 @@ def monitor(session: Session, *, target: str, timeout: float | None) -> None:
             return
 
 
-def wait(session: Session, *, target: str, count: int, timeout: float | None, **words: str) -> None:
-    """`--for` arrives as a keyword of that name, which Python reserves."""
-    wanted = {"ready": "available"}.get(words["for"], words["for"])
+def wait(session: Session, *, target: str, count: int, timeout: float | None, for_: str) -> None:
+    """Wait for a state (`--for`), or for that many available members of a group."""
+    wanted = "available" if for_ == "ready" else for_
     limit_s = WAIT_TIMEOUT_S_DEFAULT if timeout is None else timeout
     target = target.removeprefix("component/")
     if target.startswith(("group:", "group/")):

@@ -8,7 +8,7 @@ from pathlib import Path
 from paas.base.errors import Exit, PlatformError
 from paas.cli.session import Session
 
-_PYTHON = '''"""A component: `paas push`, `paas create {name}`, `paas call {name} greet name=Ada`."""
+_PYTHON = '''"""A component.  Try it: paas push, paas create {name}, paas call {name} greet."""
 
 from paas_component import Component
 
@@ -16,7 +16,7 @@ component = Component()
 
 
 @component.operation("greet")
-def greet(inputs):
+def greet(inputs, call):
     return {{"text": f"Hello, {{inputs.get('name', 'world')}}!"}}
 
 

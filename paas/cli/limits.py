@@ -1,4 +1,4 @@
-"""Bounds of the command line and of the supervisor of a development cluster, and how they relate."""
+"""Bounds of the command line and of a development cluster's supervisor, and how they relate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOWN_TIMEOUT_S = 120.0
 
 RESTARTS_MAX = 5
 RESTARTS_WITHIN_S = 60.0
-"""A node controller that dies more often than this is not started again: the supervisor gives up."""
+"""A node controller that dies more often than this is not started again."""
 
 RESTART_DELAY_S_FIRST = 0.1
 RESTART_DELAY_S_MAX = 5.0

@@ -1,11 +1,11 @@
 """From the words of a command line to an exit status (io).
 
-    words ── global options taken out ── row found in the table ── parsed ── function called ── status
+    words ── global options taken out ── row found in the table ── parsed ── function ── status
 
 Help needs the table alone, so it appears before anything else is imported.  Every end is an exit
-status of `base.errors.Exit`: an error of the catalogue is printed as message, hint and trace; Ctrl-C
-is 130; a reader that has gone away (`paas ps | head -1`) ends the command quietly; anything else is
-our own fault, said in one line with where the details are, never a traceback.
+status of `base.errors.Exit`: an error of the catalogue is printed as message, hint and trace;
+Ctrl-C is 130; a reader that has gone away (`paas ps | head -1`) ends the command quietly; anything
+else is our own fault, said in one line with where the details are, never a traceback.
 """
 
 from __future__ import annotations

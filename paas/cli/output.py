@@ -6,7 +6,8 @@ Data goes to standard output; progress, hints, warnings and errors to standard e
     jsonl         one value a line: every stream, and the items of a list
     name          the one word that names each thing
 `--query` (JMESPath) picks from the JSON value first.  Colour only on a terminal, and never the only
-carrier of a meaning; NO_COLOR, CLICOLOR_FORCE and --color decide (no-color.org, bixense.com/clicolors).
+carrier of a meaning; NO_COLOR, CLICOLOR_FORCE and --color decide (no-color.org and
+bixense.com/clicolors).
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ from `output`.  Only the row that is used becomes a click command, so nothing el
 
 from __future__ import annotations
 
+import builtins
 import difflib
+import keyword
 from typing import Any
 
 import click
@@ -17,7 +19,7 @@ from paas.cli.rows import GLOBAL_OPTIONS, Command, Option
 GLOBAL_KEYWORDS = tuple(option.keyword for option in GLOBAL_OPTIONS)
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds, written as `base.units` reads them: 90, 90s, 500ms, 2m."""
 
     name = "duration"
@@ -45,9 +47,10 @@ _TYPES: dict[str, Any] = {
 
 
 def parse(row: Command, words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The values of the row's arguments and options, and those of the global options that were given.
+    """The values of the row's arguments and options, and the global options that were given.
 
-    Raises PlatformError("invalid") with what was expected.
+    A keyword that Python or its builtins use has `_` behind it.  Raises PlatformError("invalid")
+    with what was expected.
     """
     command = click.Command(
         row.words[-1],
@@ -61,7 +64,13 @@ def parse(row: Command, words: list[str]) -> tuple[dict[str, Any], dict[str, Any
         raise _usage(row, exc) from None
     values = dict(context.params)
     given = {word: values.pop(word) for word in GLOBAL_KEYWORDS}
+    values = {python_name(word): value for word, value in values.items()}
     return values, {word: value for word, value in given.items() if value is not None}
+
+
+def python_name(word: str) -> str:
+    """`type` is `type_` in Python."""
+    return f"{word}_" if keyword.iskeyword(word) or hasattr(builtins, word) else word
 
 
 def _arguments(row: Command) -> list[click.Argument]:

@@ -1,11 +1,11 @@
 """Where the cluster is that a command means, and what its directory says about it (io).
 
-    --state DIR, then PAAS_STATE, then --context / PAAS_CONTEXT, then the current context, then the default
+    --state DIR, PAAS_STATE, --context or PAAS_CONTEXT, the current context, the default: the first
 
 A state directory holds `cluster.json`: {"name", "runtime", "pid", "development", "version"}; the
-operators' socket is <runtime>/api.sock.  `pid` is the outermost supervisor of a development cluster,
-null while none runs; whether it really runs is told by its lock, not by the number (a number may be
-somebody else's by now).  Contexts: $XDG_CONFIG_HOME/paas/config.toml.
+operators' socket is <runtime>/api.sock.  `pid` is the outermost supervisor of a development
+cluster, null while none runs; whether it really runs is told by its lock, not by the number (which
+may be somebody else's by now).  Contexts: $XDG_CONFIG_HOME/paas/config.toml.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def default_state() -> Path:
 def state_directory(state: str | None, context: str | None) -> Path:
     """The state directory that is meant; raises `invalid` for an unknown context."""
     if chosen := state or (None if context else os.environ.get("PAAS_STATE")):
-        return Path(os.path.abspath(chosen))
+        return Path(os.path.realpath(chosen))
     contexts = read_contexts()
     name = context or os.environ.get("PAAS_CONTEXT") or contexts.current
     if not name:

@@ -1,6 +1,6 @@
 """`paas push DIR`: check, build, sign, upload, register (io).
 
-    DIR ── component.toml checked ── archive, digest ── signature ── bundle.begin, append…, commit ── type
+    DIR ── component.toml checked ── archive, digest ── signature ── upload ── type registered
 
 The same directory gives the same digest, so pushing twice sends nothing the second time.  A source
 that says `sdk = "python"` gets this version's `paas_component.py` into its archive.  A development
@@ -42,18 +42,24 @@ def push(
     with tempfile.TemporaryDirectory(prefix="paas-push-") as folder:
         built = build_source(source, Path(folder))
         if dry_run:
-            value = {"would": "push", "type": built.manifest.type_name, "digest": built.digest}
+            plan = {"would": "push", "type": built.manifest.type_name, "digest": built.digest}
             text = f"would push {built.manifest.type_name} ({built.digest})"
-            session.output.value(value, text, [built.manifest.type_name])
+            session.output.value(plan, text, [built.manifest.type_name])
             return Exit.DONE
         secret = load(Path(key)) if key else load_or_generate(key_file())
         sent = upload(session, built, secret)
         name = register(session, built, request_id)
     took = time.monotonic() - started
-    value = {"type": name, "digest": built.digest, "size": built.size, "uploaded": sent}
+    value: dict[str, object] = {
+        "type": name,
+        "digest": built.digest,
+        "size": built.size,
+        "uploaded": sent,
+    }
     how = "" if sent else ", was there already"
     digest = built.digest[: len("sha256:") + 12]
-    text = f"{session.output.state('ready')} {name}  (bundle {digest}…, {texts.size(built.size)}B{how}) in {took:.1f}s"
+    facts = f"(bundle {digest}…, {texts.size(built.size)}B{how})"
+    text = f"{session.output.state('ready')} {name}  {facts} in {took:.1f}s"
     session.output.value(value, text, [name])
     return Exit.DONE
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "flag", "int", "float", "duration", "level"]
-"""What an option takes: nothing (flag), or a value of that kind; `duration` is like 90, 90s or 2m."""
+Kind = Literal["text", "flag", "int", "float", "duration"]
+"""What an option takes: nothing (flag), or a value; a `duration` is like 90, 90s or 2m."""
 
-Names = Literal["", "target", "component", "type", "group", "command", "topic"]
+Names = Literal["", "target", "component", "type", "group", "topic"]
 """Which live names complete an argument."""
 
 
@@ -29,7 +29,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option; the function's keyword is the first long name with `_` for `-`."""
+    """An option; the function's keyword is the first long name with `_` for `-` (see parser)."""
 
     flags: tuple[str, ...]
     text: str

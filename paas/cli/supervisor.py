@@ -1,21 +1,23 @@
-"""The outermost supervisor of a development cluster: one process that keeps a node controller alive (io).
+"""The outermost supervisor of a development cluster: it keeps a node controller alive (io).
 
     paas dev ──> supervisor ──> python -m paas node --state DIR ──> agents ──> components
                  (lock held)     says "ready" or "error: …" on the descriptor PAAS_READY_FD
 
-What it decides: when the node is started again (after any death that was not asked for, with growing
-delays), when it gives up (more than RESTARTS_MAX deaths in RESTARTS_WITHIN_S), and what the end is: SIGTERM to
-the node, its time, SIGKILL, then `python -m paas cleanup`, so that nothing is left in the kernel.
+What it decides: when the node is started again (after any death that was not asked for, with
+growing delays), when it gives up (RESTARTS_MAX deaths in RESTARTS_WITHIN_S), and what the end is:
+SIGTERM to the node, its time, SIGKILL, then `python -m paas cleanup`, so that nothing is left in
+the kernel.
 
 Invariants: the lock on agents/supervisor.lock is held exactly as long as a supervisor lives (the
-kernel sees to that); `pid` in cluster.json is its holder.  A supervisor that was killed leaves its node
-running; whoever comes next, `paas dev` or `paas down`, ends that node first.
+kernel sees to that); `pid` in cluster.json is its holder.  A supervisor that was killed leaves its
+node running; whoever comes next, `paas dev` or `paas down`, ends that node first.
 
 It has no event loop and imports little: it lives as long as the cluster and should cost nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -33,6 +35,7 @@ from paas import __version__
 from paas.base.errors import PlatformError
 from paas.cli import limits, place
 from paas.node.settings import runtime_of, short_name
+from paas.real.kernel_orphans import adopt_orphans, reap_orphans
 
 READY_FD_VARIABLE = "PAAS_READY_FD"
 _LOG = "agents/node.log"
@@ -64,14 +67,17 @@ class Supervisor:
         self._command = command
         self._node: subprocess.Popen[bytes] | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._child_read, self._child_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._lock = -1
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        """Until asked to stop.  Raises PlatformError when the node cannot start, or dies too often."""
+        """Until asked to stop.  Raises PlatformError if the node cannot start or dies too often."""
         prepare(self._state)
         self._lock = take_lock(self._state)
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._on_child)
+        adopt_orphans()
         try:
             end_orphan(self._state, signal.SIGKILL)
             self._supervise(on_ready)
@@ -79,26 +85,36 @@ class Supervisor:
             self._end()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            for descriptor in (self._wake_read, self._wake_write, self._lock):
+            pipes = (self._wake_read, self._wake_write, self._child_read, self._child_write)
+            for descriptor in (*pipes, self._lock):
                 os.close(descriptor)
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stopping = True
         os.write(self._wake_write, b"x")
 
+    def _on_child(self, _number: int, _frame: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._child_write, b"x")
+
+    def _asked(self) -> bool:
+        return self._stopping
+
     def _supervise(self, on_ready: Callable[[], None]) -> None:
         deaths: deque[float] = deque()
         announced = False
         while not self._stopping:
             error = self._start()
-            if error and not announced and not self._stopping:
+            if self._asked():
+                return
+            if error and not announced:
                 raise PlatformError("failed", error, hint=f"see: {self._state / _LOG}")
-            if not error and not announced and not self._stopping:
+            if not announced:
                 announced = True
                 on_ready()
             if not error:
                 self._wait(None)
-            if self._stopping:
+            if self._asked():
                 return
             self._kill()
             now = time.monotonic()
@@ -106,7 +122,8 @@ class Supervisor:
             while deaths[0] < now - limits.RESTARTS_WITHIN_S:
                 deaths.popleft()
             if len(deaths) > limits.RESTARTS_MAX:
-                text = f"the node controller died {len(deaths)} times in {limits.RESTARTS_WITHIN_S:.0f} s"
+                span = f"{limits.RESTARTS_WITHIN_S:.0f} s"
+                text = f"the node controller died {len(deaths)} times in {span}"
                 raise PlatformError("failed", text, hint=f"see: {self._state / _LOG}")
             first = limits.RESTART_DELAY_S_FIRST
             delay = min(first * 2 ** (len(deaths) - 1), limits.RESTART_DELAY_S_MAX)
@@ -167,7 +184,11 @@ class Supervisor:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                found, _, _ = select.select([descriptor, self._wake_read], [], [], left)
+                watched = [descriptor, self._wake_read, self._child_read]
+                found, _, _ = select.select(watched, [], [], left)
+                if self._child_read in found:
+                    os.read(self._child_read, 4_096)
+                    reap_orphans({self._node.pid})
                 if descriptor in found:
                     break
         finally:
@@ -267,7 +288,7 @@ def end_orphan(state: Path, number: signal.Signals) -> bool:
 
 
 def _is_node(pid: int, state: Path) -> bool:
-    """Is this process the node controller of that directory, and not somebody who got its number?"""
+    """Is this process that directory's node controller, or did somebody else get its number?"""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

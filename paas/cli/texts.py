@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 _STEPS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
@@ -35,7 +35,7 @@ def size(count: float | None) -> str:
 
 def moment(seconds: float) -> str:
     """RFC 3339, UTC, milliseconds."""
-    stamp = datetime.fromtimestamp(seconds, timezone.utc)
+    stamp = datetime.fromtimestamp(seconds, UTC)
     return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 
 from paas import __version__
 from paas.base.errors import CATALOGUE, Exit, PlatformError
@@ -44,10 +45,10 @@ FORMATTING = """\
 
 --query EXPRESSION picks from the JSON value first (JMESPath, jmespath.org):
   paas ps --query "components[?state=='available'].id"
-Results go to standard output; progress, hints and errors to standard error. With -o json an error is
+Results go to standard output; progress, hints, errors to standard error. With -o json an error is
   {"error": {"code", "message", "hint", "trace_id", "retryable"}}
-Times are numbers of seconds since 1970 and RFC 3339 text in UTC in JSON, relative ("3m") in tables.
-Colour is used on a terminal only, and never alone carries a meaning: --color, NO_COLOR, CLICOLOR_FORCE.
+Times are seconds since 1970 and RFC 3339 text in UTC in JSON, relative ("3m") in tables.
+Colour is for terminals only and never alone carries a meaning: --color, NO_COLOR, CLICOLOR_FORCE.
 """
 
 ADDRESSING = """\
@@ -78,11 +79,19 @@ def environment() -> str:
     return "\n".join(f"{name:<{width}}{text}" for name, text in ENVIRONMENT.items()) + "\n"
 
 
-TOPICS = {
+def formatting() -> str:
+    return FORMATTING
+
+
+def addressing() -> str:
+    return ADDRESSING
+
+
+TOPICS: dict[str, Callable[[], str]] = {
     "environment": environment,
-    "formatting": lambda: FORMATTING,
+    "formatting": formatting,
     "exit-codes": exit_codes,
-    "addressing": lambda: ADDRESSING,
+    "addressing": addressing,
 }
 
 

@@ -1,7 +1,7 @@
 """`--watch`: fetch again and show when something changed, until Ctrl-C (io).
 
-Polling is enough for eyes: it needs nothing of the platform and cannot miss a change for longer than
-one period.  On a terminal the screen is replaced; elsewhere each state is printed after the other.
+Polling is enough for eyes: it needs nothing of the platform and misses a change for one period at
+most.  On a terminal the screen is replaced; elsewhere each state is printed after the other.
 """
 
 from __future__ import annotations

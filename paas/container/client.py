@@ -70,8 +70,8 @@ class ContainersClient:
             try:
                 await self._session()
                 attempt = 0
-            except PlatformError as exc:
-                self._on_trouble(str(exc))
+            except* PlatformError as group:
+                self._on_trouble(str(group.exceptions[0]))
             attempt += 1
             await trio.sleep(RECONNECT.delay_s(attempt, self._entropy.fraction()))
 

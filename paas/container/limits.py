@@ -41,6 +41,10 @@ HOOK_DEADLINE_S = 20.0
 DESTROY_DEADLINE_S = 20.0
 """How long one hook may take to remove what it made."""
 
+POOL_PAUSE_S = 0.03
+"""How long a pool waits before it makes up for what was taken, so as not to compete with the start
+that took it."""
+
 POOL_NETWORKS = 4
 """Network namespaces kept ready, so that a start need not wait for one."""
 

@@ -80,6 +80,7 @@ class NetworkPool:
                 self._ready.extend(await self._make(min(missing, self._size)))
             self._wanted = trio.Event()
             await self._wanted.wait()
+            await trio.sleep(limits.POOL_PAUSE_S)
 
     async def _make(self, count: int) -> list[ReadyNetwork]:
         made: list[ReadyNetwork] = []
@@ -184,6 +185,7 @@ class ImageLayers:
                     else:
                         disk.release()
             await self._wanted.wait()
+            await trio.sleep(limits.POOL_PAUSE_S)
 
     async def _make(self, size_bytes: int) -> Disk:
         blank = f"{self._directory}/blank-{size_bytes}.img"

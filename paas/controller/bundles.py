@@ -19,6 +19,7 @@ import trio
 from paas.base.errors import PlatformError, invalid
 from paas.bundle import digest as digests
 from paas.bundle import limits, messages, signature
+from paas.bundle.build import manifest_of
 from paas.bundle.state import BundleForgotten, BundleState, BundleStored, PublisherTrusted
 from paas.bundle.store import BlobStore, Incoming
 from paas.rpc.dispatch import Context, Dispatcher
@@ -106,7 +107,7 @@ class Bundles:
                 text = f"{upload.size} of the announced {size} bytes have come"
                 raise PlatformError("corrupt", text)
             made_by = signature.verify(params.signature, upload.prehash, self._state.trusted())
-            await trio.to_thread.run_sync(partial(upload.commit, digest))
+            await trio.to_thread.run_sync(partial(_keep, upload, digest))
         finally:
             upload.abort()
         command = BundleStored(
@@ -145,3 +146,9 @@ class Bundles:
         await self._log.propose(BundleForgotten(digest=digest), timeout_s=context.timeout_s)
         self._store.delete(digest)
         return Nothing()
+
+
+def _keep(upload: Incoming, digest: digests.Digest) -> None:
+    """In a worker thread: could it be unpacked, does it have a manifest?  Then make it durable."""
+    manifest_of(upload.chunks())
+    upload.commit(digest)

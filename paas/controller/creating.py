@@ -86,7 +86,7 @@ def next_step(instance: Instance, ready_timeout_s: float, seen: Observed, now_s:
     if seen.container_incarnation != instance.incarnation:
         return when_connected(seen, Clear())
     if seen.container is Container.ENDED:
-        if seen.phase == "available" and not instance.ready_ms and seen.exit_reason() == NORMAL:
+        if seen.was_ready and not instance.ready_ms and seen.exit_reason() == NORMAL:
             return _ready(seen)
         return exited(seen)
     return _running(instance, ready_timeout_s, seen, now_s)

@@ -138,12 +138,12 @@ class Keeper:
         if hello.incarnation == self._current_incarnation():
             self._look()
             self.seen.attached = True
-            self.seen.phase, self.seen.phase_reason = hello.phase, hello.reason
+            self.seen.hears(hello.phase, hello.reason)
         self._wake.set()
 
     def saw_phase(self, change: PhaseChange) -> None:
         if self.seen.attached:
-            self.seen.phase, self.seen.phase_reason = change.phase, change.reason
+            self.seen.hears(change.phase, change.reason)
         self._wake.set()
 
     def saw_detached(self) -> None:

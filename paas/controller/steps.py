@@ -47,6 +47,8 @@ class Observed:
     attached: bool = False
     phase: str = ""
     phase_reason: str = ""
+    was_ready: bool = False
+    """Has this incarnation ever said that it is available?"""
     start_error: str = ""
     start_fatal: bool = False
     not_before_s: float = 0.0
@@ -60,12 +62,17 @@ class Observed:
     def begin(self, now_s: float, delay_s: float) -> None:
         """A new incarnation: nothing is known of its harness, nothing was asked of it yet."""
         self.started = self.exit = None
-        self.attached = False
+        self.attached = self.was_ready = False
         self.phase = self.phase_reason = self.start_error = self.kill_reason = ""
         self.start_fatal = False
         self.stop_sent_s = self.killed_s = None
         self.stop_grace_s = math.inf
         self.not_before_s = now_s + delay_s
+
+    def hears(self, phase: str, reason: str) -> None:
+        """What the harness says."""
+        self.phase, self.phase_reason = phase, reason
+        self.was_ready = self.was_ready or phase == "available"
 
     def exit_reason(self) -> str:
         """Why this incarnation ended, in the words of the component API."""

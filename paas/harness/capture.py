@@ -12,7 +12,10 @@ A line that is a JSON object with a text (`message` or `msg`) and a `level` is a
 its other members become the fields.  Anything else is text; invalid UTF-8 is replaced.  A line
 above the limit is cut into pieces, all but the last marked `continued`.
 
-Memory is bounded by the queue (records and bytes) and one line a stream.
+Lines wait as bytes until the queue is less than half full; while some wait, the owner does not read
+the pipes, except for a read now and then (`digest(force=True)`), which may push the oldest records
+out.  So a reader that keeps up loses nothing, and a component never stands still because of one that
+does not.  Memory is bounded by the queue (records and bytes), one read and one line a stream.
 """
 
 from __future__ import annotations
@@ -103,6 +106,7 @@ class Capture:
         self._next = first_sequence
         self._acknowledged = first_sequence - 1
         self._queue: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[str, bytes, bool, int]] = deque()
         self._in_flight = 0
         self._allowance = float(limits.LINES_BURST_MAX)
         self._refilled_s = 0.0
@@ -120,14 +124,19 @@ class Capture:
             return
         lines = cutter.feed(data)
         self._allowance -= len(lines)
-        for line, continued in lines:
-            self._line(stream, line, continued, now_s, wall_ms)
+        self._waiting += [(stream, line, continued, wall_ms) for line, continued in lines]
+        self.digest(now_s)
+
+    def digest(self, now_s: float, *, force: bool = False) -> None:
+        """Make records of the lines that wait, as long as there is room, or (`force`) of all."""
+        while self._waiting and (force or not self._half_full):
+            self._line(*self._waiting.popleft(), now_s)
 
     def finish(self, now_s: float, wall_ms: int) -> None:
         """Both streams have ended."""
         for stream, cutter in self._cutters.items():
-            for line, continued in cutter.finish():
-                self._line(stream, line, continued, now_s, wall_ms)
+            self._waiting += [(stream, *piece, wall_ms) for piece in cutter.finish()]
+        self.digest(now_s)
 
     def write(
         self,
@@ -159,7 +168,7 @@ class Capture:
         ):
             self.queued_bytes -= len(self._queue.popleft()[1])
 
-    def _line(self, stream: str, line: bytes, continued: bool, now_s: float, wall_ms: int) -> None:
+    def _line(self, stream: str, line: bytes, continued: bool, wall_ms: int, now_s: float) -> None:
         source = cast(Stream, stream)
         if line[:1] == b"{" and line[-1:] == b"}" and not continued:
             found = structured(line)
@@ -184,7 +193,11 @@ class Capture:
 
     @property
     def crowded(self) -> bool:
-        """Half full: reading on at full speed would soon drop records."""
+        """Lines wait for room: reading on would drop records."""
+        return bool(self._waiting)
+
+    @property
+    def _half_full(self) -> bool:
         return (
             2 * len(self._queue) > self._settings.queue_records_max
             or 2 * self.queued_bytes > limits.QUEUE_BYTES_MAX
@@ -192,7 +205,7 @@ class Capture:
 
     @property
     def empty(self) -> bool:
-        return not self._queue
+        return not self._queue and not self._waiting
 
     @property
     def acknowledged(self) -> int:
@@ -222,6 +235,7 @@ class Capture:
             while self._queue and self._queue[0][0] <= self._in_flight:
                 self.queued_bytes -= len(self._queue.popleft()[1])
         self._in_flight = 0
+        self.digest(now_s)
         if self._queue and self.oldest_s is None:
             self.oldest_s = now_s
 

@@ -132,6 +132,13 @@ def send_signal(pid: int, number: int) -> None:
         return
 
 
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
 def kill_all() -> None:
     """Kill everything in the container: all that pid 1 can see.
 

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from paas.harness import limits
 from paas.harness.outbox import Outbox
 
+CHANNEL_NAME = "component.sock"
 OnReady = Callable[[], object]
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP
 _WRITE = select.EPOLLOUT
+_BACKLOG = 16
 
 
 class Poller:
@@ -142,6 +144,33 @@ class Stream:
             self.closed = True
             self._poller.forget(self._fd)
             self._socket.close()
+
+
+def listen(directories: tuple[str, ...], gid: int) -> tuple[str, socket.socket | None]:
+    """The component's socket, in the first directory that will do; only group `gid` may connect.
+
+    Without CAP_CHOWN a file gets the group of its maker: so be of that group for a moment.
+    """
+    own_gid = os.getegid()
+    for directory in directories:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        path = f"{directory}/{CHANNEL_NAME}"
+        mask = os.umask(0o022)
+        try:
+            os.makedirs(directory, exist_ok=True)
+            os.umask(0o117)
+            os.setegid(gid)
+            listener.bind(path)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            continue
+        finally:
+            os.setegid(own_gid)
+            os.umask(mask)
+        listener.setblocking(False)
+        return path, listener
+    return "", None
 
 
 def wake_pipe() -> tuple[int, int]:

@@ -28,17 +28,15 @@ from paas.base.errors import RemoteError
 from paas.harness import child as processes
 from paas.harness import limits
 from paas.harness.channel import Channel
-from paas.harness.loop import OnReady, Poller, Stream, wake_pipe
-from paas.harness.session import KillAll, Session, Signal
+from paas.harness.loop import OnReady, Poller, Stream, listen, wake_pipe
+from paas.harness.session import AskToEnd, KillAll, Session
 from paas.harness.settings import Handoff
 from paas.real.kernel_namespaces import adopt_orphans
 
 HUB_SOCKET = "harness.sock"
-CHANNEL_NAME = "component.sock"
 CHANNEL_DIRECTORIES = ("/run/paas", "/tmp")
 """Where the component's socket is made: the first that can be used."""
 
-_BACKLOG = 16
 _DEFAULTS = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -67,8 +65,9 @@ class Harness:
         self._status: int | None = None
         self._outputs: dict[str, int] = {}
         self._output_pause_s: float | None = None
-        self._address = ""
-        self._listener = self._listen(directories)
+        self._address, self._listener = listen(directories, handoff.component_gid)
+        if self._listener is not None:
+            self._poller.read(self._listener.fileno(), self._accept)
 
     # -- from start to end -----------------------------------------------------------------------
 
@@ -129,7 +128,7 @@ class Harness:
         self._session.tick()
         now_s = self._session.now_s
         if self._output_pause_s is not None and now_s >= self._output_pause_s:
-            self._resume_output()
+            self._session.capture.digest(now_s, force=True)
         uplink = self._session.uplink
         if self._hub is None and now_s >= uplink.next_attempt_s:
             self._connect()
@@ -150,32 +149,40 @@ class Harness:
         for effect in self._session.take_effects():
             if isinstance(effect, KillAll):
                 processes.kill_all()
-            elif isinstance(effect, Signal) and self._child is not None and self._status is None:
-                processes.send_signal(self._child.pid, effect.number)
+            elif isinstance(effect, AskToEnd) and self._child is not None and self._status is None:
+                processes.send_signal(self._child.pid, signal.SIGTERM)
 
     def _finish(self) -> int:
         """The component has ended: say so, with its last output, and be gone."""
         processes.kill_all()
-        self._drain_output()
-        ending = self._session.ending
+        session, ending = self._session, self._session.ending
         assert ending is not None
         words = {"code": ending.code, "signal": ending.signal, "reason": ending.reason}
         _write_exit_file(self._handoff.exit_file_fd, json.dumps(words).encode())
-        uplink = self._session.uplink
-        until_s = self._session.now_s + limits.LAST_WORDS_S
-        while self._session.now_s < until_s and self._hub is not None:
-            uplink.pump_records(now=True)
+        until_s = session.now_s + limits.LAST_WORDS_S
+        while not self._drained() and session.now_s < until_s and self._hub is not None:
             self._flush()
-            if self._session.capture.empty and not uplink.outbox.bytes and uplink.attached:
-                break
-            ready = self._poller.wait(max(until_s - self._session.now_s, 0.0))
+            ready = self._poller.wait(max(until_s - session.now_s, 0.0))
             self._tell_time()
             for on_ready in ready:
                 on_ready()
-            self._session.tick()
+            session.tick()
         if ending.code is not None:
             return ending.code & 0xFF
         return 128 + ending.signal if ending.signal is not None else 127
+
+    def _drained(self) -> bool:
+        """Has all that the component left in its pipes reached the hub?"""
+        session = self._session
+        for name, fd in list(self._outputs.items()):
+            self._poller.read(fd, None)
+            while not session.capture.crowded and self._read_output(name, fd):
+                session.uplink.pump_records(now=True)
+        if not session.capture.crowded:
+            session.capture.finish(session.now_s, int(session.wall_s * 1000))
+        session.uplink.pump_records(now=True)
+        uplink = session.uplink
+        return session.capture.empty and not uplink.outbox.bytes and uplink.attached
 
     # -- the process -----------------------------------------------------------------------------
 
@@ -210,7 +217,10 @@ class Harness:
         for channel, stream in list(self._streams.values()):
             self._read_rest(channel, stream)
         status = self._status
-        self._session.ended(status if status >= 0 else None, -status if status < 0 else None)
+        if status >= 0:
+            self._session.ended(status)
+        else:
+            self._session.ended(None, -status, processes.signal_name(-status))
 
     def _output_reader(self, name: str, fd: int) -> OnReady:
         return lambda: self._read_output(name, fd)
@@ -232,55 +242,18 @@ class Harness:
         return True
 
     def _regulate(self) -> None:
-        """With a crowded queue the pipes are read slowly, so that a flood costs little."""
-        if self._output_pause_s is None and self._session.capture.crowded and self._outputs:
+        """While lines wait for room the pipes are read slowly, so that a flood costs little."""
+        crowded = self._session.capture.crowded
+        if self._output_pause_s is None and crowded:
             self._output_pause_s = self._session.now_s + limits.DRAIN_PAUSE_S
             for fd in self._outputs.values():
                 self._poller.read(fd, None)
-
-    def _resume_output(self) -> None:
-        self._output_pause_s = None
-        for name, fd in self._outputs.items():
-            self._poller.read(fd, self._output_reader(name, fd))
-
-    def _drain_output(self) -> None:
-        for name, fd in list(self._outputs.items()):
-            for _ in range(limits.DRAIN_READS_MAX):
-                if not self._read_output(name, fd):
-                    break
-        self._session.capture.finish(self._session.now_s, int(self._session.wall_s * 1000))
+        elif self._output_pause_s is not None and not crowded:
+            self._output_pause_s = None
+            for name, fd in self._outputs.items():
+                self._poller.read(fd, self._output_reader(name, fd))
 
     # -- channels --------------------------------------------------------------------------------
-
-    def _listen(self, directories: tuple[str, ...]) -> socket.socket | None:
-        """The socket that only the component's group can connect to.
-
-        Without CAP_CHOWN a file gets the group of its maker: so be of that group for a moment.
-        """
-        own_gid = os.getegid()
-        for directory in directories:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            mask = os.umask(0o117)
-            try:
-                if not os.path.isdir(directory):
-                    os.umask(0o022)
-                    os.makedirs(directory)
-                    os.umask(0o117)
-                os.setegid(self._handoff.component_gid)
-                path = f"{directory}/{CHANNEL_NAME}"
-                listener.bind(path)
-                listener.listen(_BACKLOG)
-            except OSError:
-                listener.close()
-                continue
-            finally:
-                os.setegid(own_gid)
-                os.umask(mask)
-            listener.setblocking(False)
-            self._address = path
-            self._poller.read(listener.fileno(), self._accept)
-            return listener
-        return None
 
     def _accept(self) -> None:
         assert self._listener is not None

@@ -13,6 +13,7 @@ because its hub did.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal
@@ -51,8 +52,12 @@ def remaining_s(params: bytes, wall_s: float, default_s: float) -> float:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise PlatformError("invalid", f"params: {exc}", field="params", param="params") from None
     if head.deadline is not None:
-        return min(head.deadline - wall_s, CALL_TIMEOUT_S_MAX)
-    return min(default_s if head.timeout is None else head.timeout, CALL_TIMEOUT_S_MAX)
+        left_s = head.deadline - wall_s
+    else:
+        left_s = default_s if head.timeout is None else head.timeout
+    if math.isnan(left_s):
+        raise PlatformError("invalid", "timeout: expected a number", field="timeout")
+    return min(left_s, CALL_TIMEOUT_S_MAX)
 
 
 @dataclass(slots=True)

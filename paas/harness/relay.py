@@ -2,7 +2,7 @@
 
 A request travels with its method name and parameters unchanged; the component's id stays here, the
 hub gets one of the harness's own.  Names that are not on the list do not exist.  Watches are the
-exception to "unchanged": their numbers are the harness's, so that they survive a hub (`watches.py`).
+exception: their numbers are the harness's, so that they survive a hub (`watches.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from paas.harness.channel import Channel
 from paas.harness.messages import EVENT, Event
 from paas.harness.reconnect import Uplink
 from paas.harness.watches import CLOSING, OPENING, Watch, WatchBook
+from paas.hub.messages import Unwatch
 from paas.rpc.envelope import EMPTY_BODY, Request
 from paas.wire import codec
+from paas.wire.registry import decode
 
 RELAYED = ("hub.", "controller.", "log.", "resource.", "metrics.", "credentials.")
 DISCOVER = "rpc.discover"
@@ -72,9 +74,7 @@ class Relay:
             raise
 
     def _unwatch(self, channel: Channel, request: Request) -> None:
-        value = codec.unpack_own(request.params)
-        number = value.get("watch")
-        watch = self.watches.close(number) if isinstance(number, int) else None
+        watch = self.watches.close(decode(request.params, Unwatch).watch)
         if watch is None:
             raise PlatformError("invalid", "watch: no such watch", field="watch", param="watch")
         self.close(watch)
@@ -94,7 +94,7 @@ class Relay:
     def hub_attached(self) -> None:
         """A hub is there, perhaps another one: open the watches again."""
         for watch in self.watches.all():
-            if watch.hub_number is None:
+            if watch.established and watch.hub_number is None:
                 self._resume(watch)
 
     def channel_closed(self, number: int) -> None:
@@ -135,7 +135,7 @@ class Relay:
 
 
 def send_notification(channel: Channel, method: str, params: bytes) -> None:
-    """Tell the component; one that does not read, or cannot be told in JSON, misses it (counted)."""
+    """Tell the component; one that does not read, or cannot be told in JSON, misses it."""
     if channel.outbox.bytes > limits.CHANNEL_OUTBOX_BYTES_MAX:
         channel.dropped_events += 1
         return

@@ -2,7 +2,7 @@
 
     component ──requests──> Session ──relayed──> hub          allowed names only, ids kept apart
     component <──invoke──── Session <──invoke─── hub          within its deadline, or not at all
-    process   ──started, ended──> Session ──Signal, KillAll──> process
+    process   ──started, ended──> Session ──AskToEnd, KillAll──> process
 
 Bytes in, bytes in outboxes and effects out; it awaits nothing and knows no time but `now_s` (which
 only grows) and `wall_s`, which the loop sets before each step.
@@ -16,7 +16,6 @@ and is not read from; nothing grows.  What is not on the list of relayed names d
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +53,8 @@ SEQUENCE_BITS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """Send this signal to the component's process."""
-
-    number: int
+class AskToEnd:
+    """Send the terminate signal to the component's process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ class KillAll:
     """Kill every process of the container but this one."""
 
 
-Effect = Signal | KillAll
+Effect = AskToEnd | KillAll
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +126,9 @@ class Session:
         self.note("error", f"cannot start: {text}")
         self._end(Ending(None, None, f"start-failed:{text}"))
 
-    def ended(self, code: int | None, number: int | None) -> None:
-        """The component's process is gone: exit code, or the signal that killed it."""
-        self._end(Ending(code, number, self._reason(code, number)))
+    def ended(self, code: int | None, number: int | None = None, name: str = "") -> None:
+        """The component's process is gone: exit code, or number and name of the signal."""
+        self._end(Ending(code, number, self._reason(code, name)))
 
     def _end(self, ending: Ending) -> None:
         self.ending = ending
@@ -141,16 +138,13 @@ class Session:
             self.channel_closed(channel)
         self._move(PhaseEvent.EXIT, ending.reason)
 
-    def _reason(self, code: int | None, number: int | None) -> str:
+    def _reason(self, code: int | None, signal_name: str) -> str:
         if self._stop_reason:
             return self._stop_reason
-        if self._leaving and number in (signal.SIGTERM, signal.SIGKILL):
+        if self._leaving and signal_name in ("SIGTERM", "SIGKILL"):
             return "normal"
-        if number is not None:
-            try:
-                return f"signal:{signal.Signals(number).name}"
-            except ValueError:
-                return f"signal:{number}"
+        if signal_name:
+            return f"signal:{signal_name}"
         return "normal" if code == 0 else f"exit:{code}"
 
     def stop(self, grace_s: float, reason: str) -> None:
@@ -163,7 +157,7 @@ class Session:
             self._kill_deadline_s = until_s
         if not self._stop_reason:
             self._stop_reason = "" if self._leaving else reason
-            self.effects.append(Signal(signal.SIGTERM))
+            self.effects.append(AskToEnd())
         self._move(PhaseEvent.STOP, reason)
 
     def _move(self, event: PhaseEvent, reason: str = "") -> bool:
@@ -406,7 +400,7 @@ class Session:
 
     def _signal_to_leave(self) -> None:
         self._term_deadline_s = None
-        self.effects.append(Signal(signal.SIGTERM))
+        self.effects.append(AskToEnd())
         self._kill_deadline_s = self.now_s + limits.TERMINATE_GRACE_S
 
     # -- time ------------------------------------------------------------------------------------

@@ -24,13 +24,17 @@ _ONCE = "controller.monitor"
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One watch: how it was opened, by which channel, and its number at the present hub."""
+    """One watch: how and by which channel it was opened, its number at the present hub.
+
+    `established` once a hub has answered; before, its first request is still on the way.
+    """
 
     number: int
     channel: int
     method: str
     params: bytes
     hub_number: int | None = None
+    established: bool = False
 
 
 class WatchBook:
@@ -62,6 +66,7 @@ class WatchBook:
         if not isinstance(number, int):
             raise RemoteError(f"{watch.method}: the hub's answer has no watch")
         watch.hub_number = number
+        watch.established = True
         if watch.number in self._watches:
             self._by_hub_number[number] = watch
         return {**value, "watch": watch.number}

@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import trio
@@ -54,11 +54,14 @@ class NodeAgent:
         *,
         mint_token: MintToken,
         jitter: Callable[[], float],
+        reap: Callable[[Collection[int]], None],
     ) -> None:
         self._settings = settings
         self._log = log
         self._mint_token = mint_token
         self._jitter = jitter
+        self._reap = reap
+        self._own: set[int] = set()
         self._supervisor: Supervisor | None = None
         self._generation = 0
         self.figures: dict[str, dict[str, Any]] = {}
@@ -77,9 +80,18 @@ class NodeAgent:
                 on_event=self._on_event,
             )
             self._supervisor = supervisor
-            await supervisor.run(task_status=task_status)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._reap_orphans)
+                await supervisor.run(task_status=task_status)
+                nursery.cancel_scope.cancel()
         finally:
             os.close(lock)
+
+    async def _reap_orphans(self) -> None:
+        """What agents that died leave to us are harnesses: their ends must not go unnoticed."""
+        with trio.open_signal_receiver(signal.SIGCHLD) as signals:
+            async for _ in signals:
+                self._reap(self._own)
 
     def stop(self) -> None:
         """End every agent in good order, with what outlives them; then `run` returns."""
@@ -127,6 +139,7 @@ class NodeAgent:
         self, subsystem: Subsystem, asked: trio.Event, task_status: trio.TaskStatus[None]
     ) -> None:
         process, control = self._spawn(subsystem)
+        self._own.add(process.pid)
         try:
             async with trio.open_nursery() as nursery:
                 sweeper = Sweeper()
@@ -145,6 +158,7 @@ class NodeAgent:
         finally:
             with cleanup_scope():
                 await _end(process)
+                self._own.discard(process.pid)
 
     async def _watch(self, subsystem: Subsystem, peer: Peer) -> None:
         """Ask for its health again and again; a PlatformError ends the child."""

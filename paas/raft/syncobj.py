@@ -511,8 +511,11 @@ class Replica:
 
     @property
     def leader(self) -> str | None:
+        """The leader that this replica follows and can reach; itself if it leads."""
         node = self._engine._getLeader()
-        return None if node is None else str(node.id)
+        if node is None or not (self.is_leader or self._engine.isNodeConnected(node)):
+            return None
+        return str(node.id)
 
     @property
     def has_peers(self) -> bool:

@@ -26,12 +26,15 @@ def refuse_requests(peer: Peer, request: Request) -> None:
 
 def connect_unix_socket(path: str) -> socket.socket:
     """A connected UNIX stream socket; raises `unavailable` when nobody listens there."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    # Without waiting: a listener with a full backlog is as good as none, and must not block us.
+    kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.connect(path)
     except OSError as exc:
         sock.close()
-        raise PlatformError("unavailable", f"nobody answers at {path}: {exc.strerror}") from None
+        reason = exc.strerror or exc  # a path that is too long has no errno
+        raise PlatformError("unavailable", f"nobody answers at {path}: {reason}") from None
     return sock
 
 
@@ -41,20 +44,22 @@ async def connected(
 ) -> AsyncIterator[Peer]:
     """A peer for the length of a block, on the link that `open_link` opens.
 
-    An error of the block leaves as itself, not in a group.
+    An error of the block, or of opening, leaves as itself, not in a group.
     """
     failed: Exception | None = None
     async with trio.open_nursery() as nursery:
         sweeper = Sweeper()
         nursery.start_soon(sweeper.run)
-        peer = Peer(open_link(nursery), Connection(form), sweeper, on_request)
-        nursery.start_soon(peer.run)
         try:
-            yield peer
+            peer = Peer(open_link(nursery), Connection(form), sweeper, on_request)
+            nursery.start_soon(peer.run)
+            try:
+                yield peer
+            finally:
+                peer.close()
         except Exception as exc:
             failed = exc
         finally:
-            peer.close()
             nursery.cancel_scope.cancel()
     if failed is not None:
         raise failed

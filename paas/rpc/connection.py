@@ -8,22 +8,40 @@ how many of theirs wait for ours.  A late or unknown answer is dropped and count
 to the same request too (feature M01).  Requests above the limit are answered `limit-exceeded` at
 once and never seen by the shell; malformed ones are answered as JSON-RPC 2.0 §5.1 asks.  Only input
 after which the next message cannot be found (an oversized frame) ends the connection: RemoteError.
+
+What we send must not harm its receiver either.  A value that a third party gave us may be too large
+for one frame, or have no form in this peer's codec (a map with a null key, in JSON): a request of
+ours then raises PlatformError instead of leaving, an answer of ours becomes an error.
+
+Every `Answer` is called exactly once, unless forgotten.  One that raises is our bug: it is logged,
+and neither the connection that the answer came on nor the other waiters hear of it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from paas.base.errors import PlatformError, RemoteError
 from paas.base.limits import FRAME_BYTES_MAX, OUTSTANDING_REQUESTS_MAX
 from paas.rpc import envelope
-from paas.rpc.envelope import Batch, Failure, Fault, Form, Reply, Request, RequestId
+from paas.rpc.envelope import Failure, Fault, Form, Reply, Request, RequestId
 from paas.wire import codec
-from paas.wire.frame import FrameParser, LineParser, frame, looks_like_json
+from paas.wire.frame import HEADER_BYTES, FrameParser, LineParser, frame, looks_like_json
+
+logger = logging.getLogger(__name__)
 
 Answer = Callable[[bytes | PlatformError], None]
 """What to do with the answer: the result's msgpack body, or the error."""
+
+NOT_EXPRESSIBLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What encoders raise for a value that their format does not know."""
+
+_SHORTENED = 1_000
+"""Characters of the message that are left of an error that cannot be sent whole."""
 
 
 class Connection:
@@ -92,7 +110,7 @@ class Connection:
                 return
             requests.append(event)
         elif isinstance(event, Fault):
-            self._outbox.append(self._emit(envelope.failure_value, event, event.error))
+            self._outbox.append(self._failure(event, event.error))
         else:
             self._answer(event)
 
@@ -101,7 +119,7 @@ class Connection:
         if waiting is None:
             self.dropped_answers += 1
             return
-        waiting[1](event.result if isinstance(event, Reply) else event.error)
+        _deliver(waiting[1], event.result if isinstance(event, Reply) else event.error)
 
     def take_outbox(self) -> bytes:
         """Bytes that the core itself wants sent."""
@@ -116,19 +134,41 @@ class Connection:
     def request(
         self, method: str, params: bytes, answer: Answer, deadline_s: float
     ) -> tuple[int, bytes]:
-        """A request of ours: its id and its bytes.  `deadline_s` on the clock given to `expire`."""
-        self._last_id += 1
-        identity = self._last_id
+        """A request of ours: its id and its bytes.  `deadline_s` on the clock given to `expire`.
+
+        Raises `limit-exceeded` or `invalid` for params that the peer could not take.
+        """
+        identity = self._last_id + 1
+        data = self._sendable(identity, method, params)
+        self._last_id = identity
         self._pending[identity] = (deadline_s, answer)
-        return identity, self._request_bytes(identity, method, params)
+        return identity, data
 
     def notify(self, method: str, params: bytes) -> bytes:
-        return self._request_bytes(None, method, params)
+        """A notification of ours; raises like `request`."""
+        return self._sendable(None, method, params)
+
+    def _sendable(self, identity: int | None, method: str, params: bytes) -> bytes:
+        try:
+            data = self._request_bytes(identity, method, params)
+        except NOT_EXPRESSIBLE as exc:
+            text = f"params: the receiver's codec has no form for them: {exc}"
+            raise PlatformError("invalid", text, field="params", param="params") from None
+        self._check_size(data, "a request")
+        return data
+
+    def _check_size(self, data: bytes, what: str) -> None:
+        if len(data) > self._frame_bytes_max + HEADER_BYTES:
+            raise PlatformError(
+                "limit-exceeded",
+                f"{what} has {len(data)} bytes; {self._frame_bytes_max} fit in a frame",
+                hint="store large values as blobs and send their digests",
+            )
 
     def _request_bytes(self, identity: int | None, method: str, params: bytes) -> bytes:
         if self.form is Form.COMPACT:
             return envelope.encode_compact_request(identity, method, params)
-        return self._frame(envelope.request_value(identity, method, params))
+        return self._frame(self._encode(envelope.request_value(identity, method, params)))
 
     def reply(self, request: Request, result: bytes) -> bytes:
         """The answer to `request`; empty when it was answered already or its batch still waits."""
@@ -136,9 +176,18 @@ class Connection:
             return b""
         request.answered = True
         self.outstanding -= 1
-        if self.form is Form.COMPACT:
-            return envelope.encode_compact_reply(request.id, result)
-        return self._emit(envelope.reply_value, request, result)
+        try:
+            if self.form is Form.COMPACT:
+                data = envelope.encode_compact_reply(request.id, result)
+            else:
+                data = self._encode(envelope.reply_value(request.id, result))
+            self._check_size(data, "the answer")
+            return self._finish(request, data)
+        except PlatformError as exc:
+            return self._failure(request, exc)
+        except NOT_EXPRESSIBLE as exc:
+            text = f"the answer has no form in the caller's codec: {exc}"
+            return self._failure(request, PlatformError("failed", text))
 
     def fail(self, request: Request, error: PlatformError) -> bytes:
         """The error answer to `request`; empty in the same cases as `reply`."""
@@ -146,31 +195,47 @@ class Connection:
             return b""
         request.answered = True
         self.outstanding -= 1
-        if self.form is Form.COMPACT:
-            return envelope.encode_compact_failure(request.id, error)
-        return self._emit(envelope.failure_value, request, error)
+        return self._failure(request, error)
 
-    def _emit(
-        self,
-        value: Callable[[RequestId, Any], dict[str, Any]],
-        to: Request | Fault,
-        content: bytes | PlatformError,
-    ) -> bytes:
+    def _failure(self, to: Request | Fault, error: PlatformError) -> bytes:
+        try:
+            data = self._failure_bytes(to.id, error)
+            self._check_size(data, "the error")
+        except (PlatformError, *NOT_EXPRESSIBLE):
+            plain = error.message[:_SHORTENED].encode("utf-8", "replace").decode()
+            data = self._failure_bytes(to.id, PlatformError(error.code, plain))
+        return self._finish(to, data)
+
+    def _failure_bytes(self, identity: RequestId, error: PlatformError) -> bytes:
+        if self.form is not Form.COMPACT:
+            return self._encode(envelope.failure_value(identity, error))
+        if identity is None:  # a notification cannot be answered
+            return b""
+        return envelope.encode_compact_failure(identity, error)
+
+    def _finish(self, to: Request | Fault, data: bytes) -> bytes:
+        """An encoded answer leaves framed, alone or with the others of its batch."""
+        batch = to.batch
         if self.form is Form.COMPACT:
-            assert isinstance(content, PlatformError)
-            return envelope.encode_compact_failure(to.id, content) if to.id is not None else b""
-        made = value(to.id, content)
-        batch: Batch | None = to.batch
+            return data
         if batch is None:
-            return self._frame(made)
-        batch.answers.append(made)
+            return self._frame(data)
+        batch.bytes += len(data)
+        if batch.bytes > self._frame_bytes_max * 3 // 4 and len(data) > _SHORTENED:
+            batch.bytes -= len(data)
+            text = "the answers of this batch do not fit in a frame"
+            data = self._failure_bytes(to.id, PlatformError("limit-exceeded", text))
+        batch.answers.append(msgspec.Raw(data))
         batch.waiting -= 1
-        return self._frame(batch.answers) if batch.waiting == 0 else b""
+        return self._frame(self._encode(batch.answers)) if batch.waiting == 0 else b""
 
-    def _frame(self, value: Any) -> bytes:
+    def _encode(self, value: Any) -> bytes:
         if self.form is Form.JSON or self.form is None:
-            return codec.to_json(value) + b"\n"
-        return frame(codec.pack(value))
+            return codec.to_json(value)
+        return codec.pack(value)
+
+    def _frame(self, body: bytes) -> bytes:
+        return frame(body) if self.form is Form.MSGPACK else body + b"\n"
 
     # -- time and end ----------------------------------------------------------------------------
 
@@ -183,7 +248,9 @@ class Connection:
         """Answer `timeout` to the requests whose deadline has passed."""
         late = [i for i, (deadline, _) in self._pending.items() if deadline <= now_s]
         for identity in late:
-            self._pending.pop(identity)[1](PlatformError("timeout"))
+            waiting = self._pending.pop(identity, None)
+            if waiting is not None:  # the answer to one may have made another be forgotten
+                _deliver(waiting[1], PlatformError("timeout"))
 
     def forget(self, identity: int) -> None:
         """The answer to this request of ours is no longer wanted."""
@@ -193,4 +260,11 @@ class Connection:
         """The connection is gone: nobody will answer, so everybody who waits is told."""
         waiting, self._pending = self._pending, {}
         for _, answer in waiting.values():
-            answer(error)
+            _deliver(answer, error)
+
+
+def _deliver(answer: Answer, value: bytes | PlatformError) -> None:
+    try:
+        answer(value)
+    except Exception:
+        logger.exception("what waited for an answer failed at it")

@@ -6,6 +6,9 @@ passes: known method? → allowed for this peer? → parameters valid? → deadl
 goes wrong is an answer with a code of the catalogue; an exception that is not a PlatformError is
 our bug: it is logged with its traceback and answered `internal`, and the connection lives on.
 
+Tasks are bounded as requests are: what is answered counts as outstanding (rpc.connection), and
+notifications, which nobody waits for, are counted here; beyond the limit they are dropped.
+
 A method without a policy row does not start (style A19): `check_policy` compares the two tables.
 """
 
@@ -18,7 +21,11 @@ from typing import Any
 import trio
 
 from paas.base.errors import LocalError, PlatformError
-from paas.base.limits import CALL_TIMEOUT_S_DEFAULT, CALL_TIMEOUT_S_MAX
+from paas.base.limits import (
+    CALL_TIMEOUT_S_DEFAULT,
+    CALL_TIMEOUT_S_MAX,
+    OUTSTANDING_REQUESTS_MAX,
+)
 from paas.base.ports import Clock
 from paas.rpc.envelope import Request
 from paas.rpc.peer import Peer
@@ -58,7 +65,7 @@ def remaining_s(params: Params, clock: Clock) -> float:
     """How long the sender waits, in seconds; raises `timeout` when that is over."""
     if params.deadline is not None:
         left = params.deadline - clock.now_ms() / 1000
-        if left <= 0:
+        if not left > 0:  # also for what is not a number
             raise PlatformError("timeout", "the deadline had passed when the request arrived")
         return min(left, CALL_TIMEOUT_S_MAX)
     if params.timeout is None:
@@ -89,14 +96,21 @@ class Dispatcher:
         self._authorise = authorise
         self._on_bug = on_bug
         self._plain: dict[str, tuple[type[Params], PlainHandler]] = {}
-        self._tasks: dict[str, tuple[type[Params], TaskHandler]] = {}
+        self._tasks: dict[str, tuple[type[Params], TaskHandler, bool]] = {}
+        self._told: dict[Peer, int] = {}  # notifications at work
+        self.dropped_notifications = 0
         self._raw: dict[str, Callable[[Peer, Request], None]] = {}
 
     def plain(self, method: Method[Any, Any], handler: PlainHandler) -> None:
         self._plain[self._new(method)] = (method.params, handler)
 
-    def task(self, method: Method[Any, Any], handler: TaskHandler) -> None:
-        self._tasks[self._new(method)] = (method.params, handler)
+    def task(
+        self, method: Method[Any, Any], handler: TaskHandler, *, while_connected: bool = False
+    ) -> None:
+        """`while_connected`: the handler only waits for something on behalf of the peer, and is
+        cancelled when that goes; else it goes on to its end, whoever is left to hear of it.
+        """
+        self._tasks[self._new(method)] = (method.params, handler, while_connected)
 
     def raw(self, method: Method[Any, Any], handler: Callable[[Peer, Request], None]) -> None:
         """For routers: the handler decodes and answers by itself, perhaps much later."""
@@ -123,10 +137,7 @@ class Dispatcher:
                 context = Context(peer, request, remaining_s(params, self._clock))
                 peer.reply(request, plain(params, context))
             elif name in self._tasks:
-                kind, task = self._tasks[name]
-                params = decode(request.params, kind)
-                context = Context(peer, request, remaining_s(params, self._clock))
-                self._nursery.start_soon(self._run, task, params, context)
+                self._start(peer, request)
             else:
                 raise _no_such_method(name, self.methods())
         except PlatformError as exc:
@@ -135,11 +146,41 @@ class Dispatcher:
             self._on_bug(name, exc)
             peer.fail(request, PlatformError("internal"))
 
-    async def _run(self, handler: TaskHandler, params: Any, context: Context) -> None:
+    def _start(self, peer: Peer, request: Request) -> None:
+        kind, handler, while_connected = self._tasks[request.method]
+        params = decode(request.params, kind)
+        context = Context(peer, request, remaining_s(params, self._clock))
+        if request.notification:
+            if self._told.get(peer, 0) >= OUTSTANDING_REQUESTS_MAX:
+                self.dropped_notifications += 1
+                return
+            self._told[peer] = self._told.get(peer, 0) + 1
+        self._nursery.start_soon(self._run, handler, params, context, while_connected)
+
+    async def _run(
+        self, handler: TaskHandler, params: Any, context: Context, while_connected: bool
+    ) -> None:
+        peer = context.peer
+        try:
+            with trio.CancelScope() as scope:
+                if while_connected:
+                    peer.scopes.add(scope)
+                    if peer.closed:
+                        scope.cancel()
+                await self._answer(handler, params, context)
+        finally:
+            peer.scopes.discard(scope)
+            if context.request.notification:
+                self._told[peer] -= 1
+                if not self._told[peer]:
+                    del self._told[peer]
+
+    async def _answer(self, handler: TaskHandler, params: Any, context: Context) -> None:
         peer, request = context.peer, context.request
         try:
             with trio.fail_after(context.timeout_s):
                 result = await handler(params, context)
+            peer.reply(request, result)
         except PlatformError as exc:
             peer.fail(request, exc)
         except trio.TooSlowError:
@@ -147,8 +188,6 @@ class Dispatcher:
         except Exception as exc:
             self._on_bug(request.method, exc)
             peer.fail(request, PlatformError("internal"))
-        else:
-            peer.reply(request, result)
 
 
 def _no_such_method(name: str, known: set[str]) -> PlatformError:

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from paas.base.errors import PlatformError, RemoteError
+from paas.base.limits import OUTSTANDING_REQUESTS_MAX
 from paas.wire import codec, frame
 from paas.wire.registry import BY_NAME, BY_NUMBER
 
@@ -41,11 +42,12 @@ class Form(enum.Enum):
 class Batch:
     """The requests of one JSON-RPC batch: their answers leave together, in one array."""
 
-    __slots__ = ("answers", "waiting")
+    __slots__ = ("answers", "bytes", "waiting")
 
     def __init__(self) -> None:
         self.waiting = 0
-        self.answers: list[dict[str, Any]] = []
+        self.answers: list[msgspec.Raw] = []
+        self.bytes = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +113,7 @@ def decode_compact(body: bytes) -> Event:
     """One compact envelope; raises RemoteError, since our own processes do not send garbage."""
     try:
         value = _compact.decode(body)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise RemoteError(f"not a compact envelope: {exc}") from None
     if isinstance(value, _Reply):
         return Reply(value.id, bytes(value.result))
@@ -148,6 +150,9 @@ def decode_value(value: Any) -> list[Event]:
         return [_decode_one(value, None)]
     if not value:
         return [Fault(None, PlatformError("invalid-request", "a batch holds at least one request"))]
+    if len(value) > OUTSTANDING_REQUESTS_MAX:
+        text = f"a batch holds at most {OUTSTANDING_REQUESTS_MAX} requests, this one {len(value)}"
+        return [Fault(None, PlatformError("limit-exceeded", text))]
     batch = Batch()
     events = [_decode_one(item, batch) for item in value]
     batch.waiting = sum(

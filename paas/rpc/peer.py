@@ -9,6 +9,7 @@ Deadlines are kept by one `Sweeper` a process, which sleeps while nobody waits f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from paas.rpc.envelope import EMPTY_BODY, Form, Request
 from paas.rpc.link import Link, corked
 from paas.wire import codec
 from paas.wire.registry import Message, Method, P, R, decode
+
+logger = logging.getLogger(__name__)
 
 SWEEP_PERIOD_S = 0.05
 
@@ -44,10 +47,11 @@ class Sweeper:
             await self._wake.wait()
             await trio.sleep(SWEEP_PERIOD_S)
             now = trio.current_time()
-            for peer in list(self._peers):
-                peer.connection.expire(now)
-                if not peer.connection.waiting:
-                    self._peers.discard(peer)
+            with corked():
+                for peer in list(self._peers):
+                    peer.connection.expire(now)
+                    if not peer.connection.waiting:
+                        self._peers.discard(peer)
             if not self._peers:
                 self._wake = trio.Event()
 
@@ -69,6 +73,8 @@ class Peer:
         self.info: dict[str, Any] = {}
         self.on_request = on_request
         self.on_close = on_close
+        self.scopes: set[trio.CancelScope] = set()
+        """Work that is pointless without this peer: cancelled when it goes."""
         self._sweeper = sweeper
 
     @property
@@ -82,21 +88,39 @@ class Peer:
             while data:
                 with corked():
                     for request in self.connection.receive(data):
-                        self.on_request(self, request)
+                        self._handle(request)
                     self.link.write(self.connection.take_outbox())
                 data = await self.link.read()
         except RemoteError as exc:
             self._last_words(exc)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        except Exception:  # our bug: this peer loses its connection, nobody else anything
+            logger.exception("reading from a peer failed")
         finally:
             self.link.close()
             with corked():
-                self.connection.end(
-                    PlatformError("unknown-outcome", "the connection broke before the answer")
-                )
-                if self.on_close is not None:
-                    self.on_close(self)
+                self._end()
+
+    def _handle(self, request: Request) -> None:
+        try:
+            self.on_request(self, request)
+        except Exception:
+            logger.exception("%s failed", request.method[:64])
+            self.fail(request, PlatformError("internal"))
+
+    def _end(self) -> None:
+        for scope in list(self.scopes):
+            scope.cancel()
+        self.connection.end(
+            PlatformError("unknown-outcome", "the connection broke before the answer")
+        )
+        if self.on_close is None:
+            return
+        try:
+            self.on_close(self)
+        except Exception:
+            logger.exception("the end of a peer was not digested")
 
     def _last_words(self, exc: RemoteError) -> None:
         """Tell the peer why it is cut off; it may not listen any more."""
@@ -110,12 +134,19 @@ class Peer:
     def send_request(
         self, method: str, params: bytes, answer: Answer, *, timeout_s: float
     ) -> int | None:
-        """Send without waiting; `answer` is called exactly once.  None: the peer is gone."""
+        """Send without waiting; `answer` is called exactly once.
+
+        None: it was answered already, since the peer is gone or could not take these params.
+        """
         if self.link.closed:
             answer(PlatformError("not-available", "the connection is closed"))
             return None
         deadline = trio.current_time() + timeout_s
-        identity, data = self.connection.request(method, params, answer, deadline)
+        try:
+            identity, data = self.connection.request(method, params, answer, deadline)
+        except PlatformError as exc:
+            answer(exc)
+            return None
         self.link.write(data)
         self._sweeper.watch(self)
         return identity
@@ -148,6 +179,7 @@ class Peer:
         return answers[0]
 
     def notify(self, method: Method[P, Any], params: P) -> None:
+        """Raises `limit-exceeded` or `invalid` for params that the peer could not take."""
         self.notify_raw(method.name, codec.pack(params))
 
     def notify_raw(self, method: str, params: bytes) -> None:

@@ -3,11 +3,13 @@
 A listener never dies of its clients: when the process or the machine is out of descriptors, accept
 waits a little and goes on (a reserved descriptor is given up to accept the caller and tell it);
 beyond `connections_max` a newcomer is told so and closed, and those who are there are not disturbed.
+An exception in what serves one connection, foreseen or not, ends that connection and nothing else.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -25,9 +27,14 @@ from paas.wire import codec
 OpenLink = Callable[[socket.socket, trio.Nursery], Awaitable[tuple[Link, dict[str, Any]]]]
 """Makes a link of an accepted socket, and says what is known about the peer."""
 
+logger = logging.getLogger(__name__)
+
 ACCEPT_PAUSE_S = 0.1
+ACCEPT_BURST = 64
 BACKLOG = 1_024
 _SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_USELESS = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP}
+"""What accept says of a socket that will never accept anybody: our bug, so it is not retried."""
 
 
 def listen_unix(path: str, mode: int = 0o600) -> socket.socket:
@@ -66,13 +73,13 @@ async def serve(
 
     `open_link` and `on_open` may raise PlatformError to refuse a peer.
     """
-    reserve = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)]
+    reserve: list[int] = []
+    _keep_reserve(reserve)
     count = 0
     async with trio.open_nursery() as nursery:
 
         async def one(sock: socket.socket) -> None:
             nonlocal count
-            count += 1
             try:
                 async with trio.open_nursery() as inner:
                     link, info = await open_link(sock, inner)
@@ -83,7 +90,9 @@ async def serve(
                     await peer.run()
                     inner.cancel_scope.cancel()
             except* PlatformError as group:
-                _refuse(sock, group.exceptions[0])
+                _refuse(sock, _first(group))
+            except* Exception as group:
+                logger.error("a connection failed", exc_info=group)
             finally:
                 count -= 1
                 sock.close()
@@ -91,32 +100,53 @@ async def serve(
         task_status.started()
         try:
             while True:
-                sock = await _accept(listener, reserve)
-                if sock is None:
-                    continue
-                if count >= connections_max:
-                    text = f"{connections_max} connections are open already"
-                    _refuse(sock, PlatformError("limit-exceeded", text))
-                    sock.close()
-                else:
-                    nursery.start_soon(one, sock)
+                for sock in await _accept(listener, reserve):
+                    if count >= connections_max:
+                        text = f"{connections_max} connections are open already"
+                        _refuse(sock, PlatformError("limit-exceeded", text))
+                        sock.close()
+                    else:
+                        count += 1
+                        nursery.start_soon(one, sock)
         finally:
             listener.close()
             for descriptor in reserve:
                 os.close(descriptor)
 
 
-async def _accept(listener: socket.socket, reserve: list[int]) -> socket.socket | None:
+async def _accept(listener: socket.socket, reserve: list[int]) -> list[socket.socket]:
+    """Callers that wait, a few at a time: between two crowds everybody else gets a turn."""
+    await trio.lowlevel.wait_readable(listener)
+    accepted: list[socket.socket] = []
     try:
-        sock, _ = listener.accept()
-        return sock
+        while len(accepted) < ACCEPT_BURST:
+            accepted.append(listener.accept()[0])
     except BlockingIOError:
-        await trio.lowlevel.wait_readable(listener)
+        return accepted
     except OSError as exc:
-        if exc.errno in _SCARCE:
+        if exc.errno in _USELESS:
+            raise
+        if exc.errno in _SCARCE and not accepted:
             _accept_and_refuse(listener, reserve)
             await trio.sleep(ACCEPT_PAUSE_S)
-    return None
+            _keep_reserve(reserve)
+    return accepted
+
+
+def _keep_reserve(reserve: list[int]) -> None:
+    """Hold one descriptor for the time when there are none."""
+    if not reserve:
+        try:
+            reserve.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return  # still scarce: tried again after the next pause
+
+
+def _first(group: BaseException) -> BaseException:
+    """One of the errors in a group of groups."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
 
 
 def _accept_and_refuse(listener: socket.socket, reserve: list[int]) -> None:
@@ -131,10 +161,7 @@ def _accept_and_refuse(listener: socket.socket, reserve: list[int]) -> None:
     except OSError:
         return
     finally:
-        try:
-            reserve.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            reserve.clear()
+        _keep_reserve(reserve)
 
 
 def _refuse(sock: socket.socket, error: BaseException) -> None:

@@ -8,7 +8,6 @@ node or TCP between nodes; nothing above can tell the difference.
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Set as AbstractSet
 
 import trio
@@ -65,11 +64,10 @@ class SecureTransport:
             with trio.fail_after(HANDSHAKE_S):
                 await stream.do_handshake()
             name, _ = authenticate(stream, self._trust, self._clock.now_ms(), allowed)
-        except (trio.BrokenResourceError, ssl.SSLError, trio.TooSlowError, OSError) as exc:
-            await trio.aclose_forcefully(plain)
+        except BaseException as exc:
+            sock.close()
+            if not isinstance(exc, trio.BrokenResourceError | trio.TooSlowError | OSError):
+                raise
             cause = exc.__cause__ or exc
             raise PlatformError("denied", f"the handshake failed: {cause}") from None
-        except PlatformError:
-            await trio.aclose_forcefully(plain)
-            raise
         return StreamLink(stream, nursery), name

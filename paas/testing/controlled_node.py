@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import trio
@@ -28,6 +28,7 @@ from paas.hub.state import GroupState
 from paas.hub.watches import Watches
 from paas.rpc.dispatch import Context
 from paas.rpc.envelope import Request
+from paas.rpc.peer import Peer
 from paas.scheduler.messages import NodeView
 from paas.testing.fake_containers import Behaviour, FakeContainers
 from paas.testing.fake_harnesses import FakeHarnesses
@@ -96,7 +97,7 @@ def behave_well(_order: StartOrder) -> Behaviour:
 
 
 class ControlledNode:
-    """See the module's text.  `restart_controller` replaces the controller as a hub restart does."""
+    """See the module's text.  `restart_controller` does what a restart of the hub does."""
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class ControlledNode:
     # -- what tests ask --------------------------------------------------------------------------
 
     def context(self, peer: Any = None, timeout_s: float = 30.0) -> Context:
-        return Context(peer or RecordingPeer(), Request(1, "test", b""), timeout_s)
+        return Context(cast(Peer, peer or RecordingPeer()), Request(1, "test", b""), timeout_s)
 
     async def register(self, name: str = "greeter", **supervision: Any) -> str:
         plain = manifest(name, **supervision)

@@ -1,8 +1,8 @@
-"""A container controller whose containers are entries in a table, with the behaviour a test gives them.
+"""A container controller whose containers are entries in a table, that behave as a test says.
 
-It keeps the promises of `paas.controller.ports.Containers`: containers outlive its own death and the
-death of whoever asked; an end is announced once to a connected listener, and its facts are kept until
-the container is destroyed; `kill` and `destroy` of what is not there succeed.
+It keeps the promises of `paas.controller.ports.Containers`: containers outlive its own death and
+the death of whoever asked; an end is announced once to a connected listener, and its facts are kept
+until the container is destroyed; `kill` and `destroy` of what is not there succeed.
 """
 
 from __future__ import annotations
@@ -169,6 +169,13 @@ class FakeContainers:
         self.end(component, "killed")
         self.table.pop(component, None)
 
+    async def stats(self, components: list[str]) -> dict[str, dict[str, Any]]:
+        self._check_up()
+        self.stats_asked += 1
+        await trio.sleep(0.001)
+        present = [c for c in components if c in self.table]
+        return {component: {"memory_bytes": 4096.0} for component in present}
+
     async def list(self) -> list[ContainerFact]:
         self._check_up()
         await trio.sleep(0.002)
@@ -186,13 +193,6 @@ class FakeContainers:
             )
             for component, container in self.table.items()
         ]
-
-    async def stats(self, components: list[str]) -> dict[str, dict[str, Any]]:
-        self._check_up()
-        self.stats_asked += 1
-        await trio.sleep(0.001)
-        present = [c for c in components if c in self.table]
-        return {component: {"memory_bytes": 4096.0} for component in present}
 
     def _check_up(self) -> trio.Event:
         if not self.up:

@@ -18,8 +18,10 @@ class NetworkHook:
         network = await self._networks.take()
         context.network = network
         ports = plan.endpoints(context.wanted(), network.address)
-        context.save(
-            replace(context.record, link=network.link, address=network.address, endpoints=ports)
+        # Not saved yet: until pid 1 is in it, the namespace is held by the descriptor only, and the
+        # link and the address end with it.
+        context.record = replace(
+            context.record, link=network.link, address=network.address, endpoints=ports
         )
 
     async def destroy(self, context: Context) -> None:

@@ -18,7 +18,8 @@ class UsersHook:
         self._ranges = ranges
 
     async def prepare(self, context: Context) -> None:
-        context.save(replace(context.record, uid_base=self._ranges.take()))
+        # Not saved yet: a range is only a number, nothing of it could stay behind.
+        context.record = replace(context.record, uid_base=self._ranges.take())
 
     async def destroy(self, context: Context) -> None:
         if (first := context.record.uid_base) is not None:

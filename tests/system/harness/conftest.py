@@ -27,6 +27,7 @@ from paas.harness.settings import Handoff
 from paas.rpc.connection import Connection
 from paas.rpc.envelope import Form, Request
 from paas.wire import codec
+from paas.wire.registry import decode
 
 PATIENCE_S = 20.0
 """How long a test waits for what must come: generous, so that only a real fault fails."""
@@ -165,24 +166,18 @@ class FakeHub:
 
     def _take(self, request: Request) -> None:
         if request.method == harness.HELLO.name:
-            self.hellos.append(codec_decode(request, harness.Hello))
+            self.hellos.append(decode(request.params, harness.Hello))
             self.reply(request, {"version": 1, "node": "n1"})
         elif request.method == harness.PHASE.name:
-            self.phases.append(codec_decode(request, harness.PhaseChange))
+            self.phases.append(decode(request.params, harness.PhaseChange))
         elif request.method == harness.RECORDS.name:
             if self.acknowledge:
-                batch = codec_decode(request, harness.Records)
+                batch = decode(request.params, harness.Records)
                 self.records += batch.records
                 self.dropped += batch.dropped
                 self.reply(request, {})
         else:
             self.requests.append(request)
-
-
-def codec_decode(request: Request, kind: Any) -> Any:
-    from paas.wire.registry import decode
-
-    return decode(request.params, kind)
 
 
 class Running:
@@ -234,7 +229,7 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
 
 @pytest.fixture
 def start(tmp_path: Path, hub: FakeHub) -> Iterator[Start]:
-    """Start a harness: `start(command, protocol=..., ...)`; all that is left is killed at the end."""
+    """Start a harness: `start(command, protocol=...)`; what is left is killed at the end."""
     running: list[Running] = []
 
     def go(*command: str, protocol: str = "json", **more: Any) -> Running:
@@ -285,3 +280,132 @@ def _be_harness(
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+class Played:
+    """A component that the test plays, byte by byte if it wants, in either codec."""
+
+    def __init__(self, running: Running, form: Form) -> None:
+        self.form = form
+        self.closed = False
+        self._hub = running.hub
+        self._buffer = b""
+        self._last_id = 0
+        self._answers: dict[int, Any] = {}
+        self.requests: list[dict[str, Any]] = []
+        path = running.run_dir / "component.sock"
+        running.hub.until(path.exists)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(str(path))
+
+    def encode(self, message: dict[str, Any]) -> bytes:
+        if self.form is Form.JSON:
+            return json.dumps(message).encode() + b"\n"
+        body = codec.pack(message)
+        return len(body).to_bytes(4, "big") + body
+
+    def send(self, *messages: dict[str, Any]) -> None:
+        self.send_bytes(b"".join(self.encode({"jsonrpc": "2.0", **m}) for m in messages))
+
+    def send_bytes(self, data: bytes, piece: int = 0) -> None:
+        """With `piece`, in pieces of that many bytes."""
+        for start in range(0, len(data), piece or len(data)):
+            self.socket.sendall(data[start : start + (piece or len(data))])
+
+    def call(self, method: str, params: Any = None) -> Any:
+        """A request of the component, answered: the whole answer."""
+        self._last_id += 1
+        identity = self._last_id
+        self.send({"id": identity, "method": method, "params": params or {}})
+        return self.answer(identity)
+
+    def answer(self, identity: int | None) -> Any:
+        def found() -> Any:
+            self._read()
+            return self._answers.pop(identity, None)  # type: ignore[arg-type]
+
+        return self._hub.until(found)
+
+    def asked(self, method: str) -> dict[str, Any]:
+        """The next request or notification of the harness with this method."""
+
+        def found() -> Any:
+            self._read()
+            for message in self.requests:
+                if message["method"] == method:
+                    self.requests.remove(message)
+                    return message
+            return None
+
+        message: dict[str, Any] = self._hub.until(found)
+        return message
+
+    def ready(self) -> None:
+        assert self.call("component.ready")["result"] == {}
+        self.send({"id": self.asked("component.configure")["id"], "result": {}})
+        self._hub.phase("available")
+
+    def wait_closed(self) -> None:
+        def found() -> bool:
+            self._read()
+            return self.closed
+
+        self._hub.until(found)
+
+    def _read(self) -> None:
+        while not self.closed and select.select([self.socket], [], [], 0)[0]:
+            try:
+                data = self.socket.recv(1 << 20)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                self.closed = True
+            self._buffer += data
+            for message in self._messages():
+                if isinstance(message, list):  # the answers to a batch
+                    self._answers.update((m["id"], m) for m in message)
+                elif "method" in message:
+                    self.requests.append(message)
+                else:
+                    self._answers[message["id"]] = message
+
+    def _messages(self) -> Iterator[Any]:
+        if self.form is Form.JSON:
+            *lines, self._buffer = self._buffer.split(b"\n")
+            yield from (json.loads(line) for line in lines)
+            return
+        while len(self._buffer) >= 4:
+            end = 4 + int.from_bytes(self._buffer[:4], "big")
+            if len(self._buffer) < end:
+                return
+            yield codec.unpack(self._buffer[4:end])
+            self._buffer = self._buffer[end:]
+
+
+@pytest.fixture
+def play(start: Start) -> Iterator[Callable[..., tuple[Running, Played]]]:
+    """`play(form)`: a harness around a sleeping program, and a connection for the test."""
+    played: list[Played] = []
+
+    def go(form: Form = Form.JSON, **more: Any) -> tuple[Running, Played]:
+        running = start("sleep", "1000", **more)
+        played.append(Played(running, form))
+        return running, played[-1]
+
+    yield go
+    for one in played:
+        one.socket.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Played]]:
+    """`connect(running, form)`: one more connection of the component."""
+    played: list[Played] = []
+
+    def go(running: Running, form: Form = Form.JSON) -> Played:
+        played.append(Played(running, form))
+        return played[-1]
+
+    yield go
+    for one in played:
+        one.socket.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from paas.base.errors import PlatformError
 from paas.real.clock import SystemClock
@@ -75,7 +76,7 @@ async def test_idle_connections_cost_nobody_anything(tmp_path: Path) -> None:
                 sock.connect(path)
                 idle.append(sock)
                 if number % 500 == 0:
-                    await trio.sleep(0)
+                    await trio.testing.wait_all_tasks_blocked()
             assert await call(path, {"n": 1}) == {"n": 1}
     finally:
         for sock in idle:
