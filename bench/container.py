@@ -4,8 +4,8 @@
 
 Measures (milliseconds): `start` = asked until the harness runs in full isolation; `start to exit` =
 until the end of a native program (`/usr/bin/true`) is reported; `destroy` = until nothing is left;
-`runc run` = the same program in the same base, every namespace, by runc.  The two are taken in turns,
-so that noise of the machine hits both.  Needs root; leaves nothing behind.
+`runc run` = the same program in the same base, every namespace, by runc.  The two are taken in
+turns, so that noise of the machine hits both.  Needs root; leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Bench:
     """One engine, and what it was measured to take."""
 
     def __init__(self, directory: Path) -> None:
+        import trio
+
         from paas.container.engine import Engine
         from paas.container.settings import ContainerSettings
         from paas.real.clock import SystemClock
@@ -92,13 +94,18 @@ class Bench:
             harness="container:init",
         )
         self._ends: dict[str, float] = {}
+        self._changed = trio.Event()
         self.engine = Engine(
             settings,
             clock=SystemClock(),
-            on_exit=lambda exited: self._ends.update({exited.component: time.perf_counter()}),
+            on_exit=self._note_end,
         )
         self._number = 0
         self.steps: dict[str, list[float]] = {}
+
+    def _note_end(self, exited: Any) -> None:
+        self._ends[exited.component] = time.perf_counter()
+        self._changed.set()
 
     async def start(self, *command: str) -> tuple[str, float, float]:
         """(component, when asked, milliseconds until its harness ran)."""
@@ -124,7 +131,8 @@ class Bench:
         import trio
 
         while component not in self._ends:
-            await trio.sleep(0.0005)
+            self._changed = trio.Event()
+            await self._changed.wait()
         return (self._ends[component] - since) * 1e3
 
     async def destroy(self, component: str) -> float:

@@ -28,7 +28,7 @@ import msgspec
 import trio
 
 from paas.base.errors import PlatformError
-from paas.harness.messages import INVOKE, Invoke, InvokeResult
+from paas.harness.messages import Invoke, InvokeResult
 from paas.hub.messages import CALL, Call
 from paas.hub.router import Router
 from paas.real.clock import SystemClock

@@ -9,7 +9,6 @@ result: encode, append, fdatasync in a worker thread, commit, apply.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -59,11 +58,10 @@ async def measure(log: ReplicatedLog, writers: int, label: str) -> None:
 
 
 async def idle(log: ReplicatedLog) -> None:
-    began = os.times()
+    began_s = time.process_time()
     await trio.sleep(IDLE_SECONDS)
-    ended = os.times()
-    used_s = ended.user + ended.system - began.user - began.system
-    report(f"idle: {used_s / IDLE_SECONDS * 100:.2f} % of a core")
+    used_s = time.process_time() - began_s
+    report(f"idle: {used_s / IDLE_SECONDS * 100:.3f} % of a core")
 
 
 async def main(directory: str) -> None:

@@ -21,11 +21,30 @@ from paas.container.engine import Engine
 from paas.container.messages import Exited
 from paas.container.settings import ContainerSettings
 from paas.node.settings import NodeSettings, short_name
+from paas.real.kernel_capabilities import drop_bounding_set, keep_capabilities
 from paas.rpc.dispatch import Dispatcher
 from paas.rpc.envelope import Form
 from paas.rpc.link import Link
 from paas.rpc.server import listen_unix, serve
 from paas.rpc.transport import SecureTransport
+
+CAPABILITIES = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_FOWNER": 3,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SETPCAP": 8,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_MKNOD": 27,
+    "CAP_SETFCAP": 31,
+}
+"""What mounts, namespaces, links, id maps and reading another user's /proc need; no more."""
 
 CONNECTIONS_MAX = 16
 ALLOWED = frozenset({"hub", "node"})
@@ -47,6 +66,8 @@ async def body(
     agent: Agent, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run the engine and answer on `containers.sock`."""
+    drop_bounding_set(keep=CAPABILITIES.values())
+    keep_capabilities(tuple(CAPABILITIES.values()))
     start = agent.start
     node = NodeSettings(state=start.settings["state"], cluster=start.cluster, node=start.node)
     face: ContainerAgent | None = None

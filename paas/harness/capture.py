@@ -12,9 +12,9 @@ A line that is a JSON object with a text (`message` or `msg`) and a `level` is a
 its other members become the fields.  Anything else is text; invalid UTF-8 is replaced.  A line
 above the limit is cut into pieces, all but the last marked `continued`.
 
-Lines wait as bytes until the queue is less than half full; while some wait, the owner does not read
-the pipes, except for a read now and then (`digest(force=True)`), which may push the oldest records
-out.  So a reader that keeps up loses nothing, and a component never stands still because of one that
+Lines wait as bytes until the queue is less than half full; while some wait, the owner does not
+read the pipes, except for a read now and then (`digest(force=True)`), which may push the oldest
+records out.  So a reader that keeps up loses nothing, and a component never stands still because of one that
 does not.  Memory is bounded by the queue (records and bytes), one read and one line a stream.
 """
 

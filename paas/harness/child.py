@@ -10,7 +10,6 @@ socket pair, which is a channel like any other (`PAAS_FD`), for programs that ca
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
@@ -96,9 +95,9 @@ def _said(exc: BaseException, handoff: Handoff) -> str:
     if not isinstance(exc, OSError):
         return repr(exc)
     text = os.strerror(exc.errno) if exc.errno else str(exc)
-    if exc.errno == errno.ENOENT and not exc.filename:
-        return f"{handoff.command[0]}: {text}"
-    return f"{exc.filename or handoff.command[0]}: {text}"
+    # The search in PATH names, in bytes, the last place it looked at: not what was asked for.
+    what = exc.filename if isinstance(exc.filename, str) else handoff.command[0]
+    return f"{what}: {text}"
 
 
 def _arrange_descriptors(standard: tuple[int, int, int], error_fd: int, channel_fd: int) -> None:

@@ -80,19 +80,21 @@ class Hub:
         dispatcher.task(messages.LEAVE, self._leave)
         dispatcher.plain(messages.MEMBERS, self._members)
         dispatcher.plain(messages.GROUPS, self._list_groups)
-        dispatcher.task(messages.AWAIT, self._await)
+        dispatcher.task(messages.AWAIT, self._await, while_connected=True)
         dispatcher.plain(messages.WATCH, self._watch)
         dispatcher.plain(messages.UNWATCH, self._unwatch)
         dispatcher.plain(messages.DISCOVER, lambda _params, _context: openrpc.document())
-        dispatcher.task(harness.HELLO, self._hello)
+        dispatcher.task(harness.HELLO, self._hello, while_connected=True)
         dispatcher.raw(harness.PHASE, self._phase)
         dispatcher.raw(harness.RECORDS, self._records)
 
     # -- harnesses -------------------------------------------------------------------------------
 
     async def _hello(self, hello: harness.Hello, context: Context) -> harness.HelloResult:
-        await self._identify(hello.component, context.peer)
         peer = context.peer
+        if peer.info.get("component", hello.component) != hello.component:
+            raise PlatformError("denied", "this connection belongs to another component")
+        await self._identify(hello.component, context)
         if peer.closed:
             raise PlatformError("not-available", "the harness has gone")
         peer.info["component"] = hello.component
@@ -102,15 +104,17 @@ class Hub:
         self.wake()
         return harness.HelloResult(version=min(hello.version, PROTOCOL_VERSION), node=self._node)
 
-    async def _identify(self, component: str, peer: Peer) -> None:
+    async def _identify(self, component: str, context: Context) -> None:
         """The kernel says who speaks; wait until the container controller has said whom it made."""
         with trio.move_on_after(limits.HELLO_WAIT_S):
             while self._uid_of(component) is None:
                 await self._changed.wait()
         uid = self._uid_of(component)
-        if uid is None or uid != peer.info["credentials"].uid:
-            peer.close()
-            raise PlatformError("denied", "this process is not the harness of that component")
+        if uid is None or uid != context.peer.info["credentials"].uid:
+            error = PlatformError("denied", "this process is not the harness of that component")
+            context.peer.fail(context.request, error)
+            context.peer.close()
+            raise error
 
     def _phase(self, peer: Peer, request: Request) -> None:
         change = decode(request.params, harness.PhaseChange)
@@ -224,6 +228,8 @@ class Hub:
     def state_changed(self, index: int, events: Sequence[object]) -> None:
         """Subscriber of the replicated log: publish what happened, wake who waits."""
         for event in events:
+            if isinstance(event, MemberLeft) and not self._groups.has(event.group):
+                self.router.forget_group(event.group)
             if isinstance(event, MemberJoined | MemberLeft):
                 word = "joined" if isinstance(event, MemberJoined) else "left"
                 self._publish_member(index, event.group, event.component, word)
@@ -234,7 +240,7 @@ class Hub:
     def _publish_member(self, index: int, group: str, component: str, word: str) -> None:
         for peer, number, since in self.watches.watchers("group", group):
             if index > since:
-                member = self._directory.member(component)
+                member = self._member(component)
                 self.watches.emit(
                     peer,
                     number,
@@ -263,13 +269,20 @@ class Hub:
                             event="changed",
                             group=key,
                             component=event.component,
-                            name=self._directory.member(event.component).name,
+                            name=self._member(event.component).name,
                             state=event.state,
                             previous=event.previous,
                             reason=event.reason,
                             time=event.time_ms / 1000,
                         ),
                     )
+
+    def _member(self, component: str) -> messages.Member:
+        """By the time that events are published the component may be forgotten altogether."""
+        try:
+            return self._directory.member(component)
+        except PlatformError:
+            return messages.Member(component=component, name="", node="", state="destroyed")
 
     def wake(self) -> None:
         """Something changed that somebody may wait for: a state, a phase, a known user id."""

@@ -1,6 +1,6 @@
 """Bounds of the hub and how they relate."""
 
-from paas.base.limits import OUTBOX_BYTES_MAX, OUTSTANDING_REQUESTS_MAX
+from paas.base.limits import FRAME_BYTES_MAX, OUTBOX_BYTES_MAX, OUTSTANDING_REQUESTS_MAX
 
 OPERATOR_CONNECTIONS_MAX = 4_096
 """Open connections on the operators' socket; later ones are told so and closed."""
@@ -23,5 +23,11 @@ HELLO_WAIT_S = 10.0
 
 CALL_ALL_REPLIES_MAX = 1_000
 """Members that one call with selector `all` reaches."""
+
+CALL_ALL_BYTES_MAX = FRAME_BYTES_MAX // 2
+"""Outputs that one call with selector `all` gathers; members that answer later are errors in it."""
+
+FANOUT_BYTES_MAX = 64 << 20
+"""Bytes that one message to all members of a group may become, the copies counted."""
 
 assert MAILBOX_BYTES_MAX < OUTBOX_BYTES_MAX, "callers are refused before the component is cut off"

@@ -1,7 +1,7 @@
 """Every message that the component hub accepts or emits.  Numbers 100-199.
 
-Source: component API, "hub"; platform document §4.7.2.  Targets are a component id (40 hex digits), a component name, or `group:<name>`.
-`inputs`, `outputs` and attachment data pass through the hub undecoded.
+Source: component API, "hub"; platform document §4.7.2.  Targets are a component id (40 hex digits),
+a component name, or `group:<name>`.  `inputs`, `outputs` and attachment data pass through the hub undecoded.
 """
 
 from __future__ import annotations

@@ -5,13 +5,14 @@ Source: OpenRPC 1.3.2; JSON Schema 2020-12 for parameters and results.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 
 from paas import __version__
-from paas.base.errors import CATALOGUE, RPC_OURS
+from paas.base.errors import CATALOGUE, PlatformError
 from paas.hub.messages import Document
 from paas.wire.registry import BY_NAME, Method
 
@@ -21,15 +22,20 @@ _TEMPLATE = "#/components/schemas/{name}"
 @cache
 def document() -> Document:
     """All public methods that this process declares."""
-    methods = [BY_NAME[name] for name in sorted(BY_NAME) if BY_NAME[name].public]
-    kinds = {kind.__name__: kind for m in methods for kind in (m.params, m.result)}
-    _, schemas = msgspec.json.schema_components(
-        list(kinds.values()), schema_hook=_raw, ref_template=_TEMPLATE
+    return describe([BY_NAME[name] for name in sorted(BY_NAME) if BY_NAME[name].public])
+
+
+def describe(methods: Sequence[Method[Any, Any]]) -> Document:
+    """The document of these methods.  Types of one name in two sub-systems get longer names."""
+    kinds = list(dict.fromkeys(kind for m in methods for kind in (m.params, m.result)))
+    references, schemas = msgspec.json.schema_components(
+        kinds, schema_hook=_raw, ref_template=_TEMPLATE
     )
+    where = dict(zip(kinds, references, strict=True))
     return Document(
         openrpc="1.3.2",
         info={"title": "paas component API", "version": __version__},
-        methods=[_method(m, schemas) for m in methods],
+        methods=[_method(m, where, schemas) for m in methods],
         components={"schemas": dict(schemas), "errors": _errors()},
     )
 
@@ -41,26 +47,24 @@ def _raw(kind: type) -> dict[str, Any]:
     raise TypeError(kind)
 
 
-def _method(method: Method[Any, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    own = schemas[method.params.__name__]
+def _method(
+    method: Method[Any, Any], where: dict[type, dict[str, Any]], schemas: dict[str, Any]
+) -> dict[str, Any]:
+    own = schemas[where[method.params]["$ref"].rpartition("/")[2]]
     required = set(own.get("required", ()))
     params = [
         {"name": name, "required": name in required, "schema": schema}
         for name, schema in own.get("properties", {}).items()
     ]
-    reference = _TEMPLATE.format(name=method.result.__name__)
     return {
         "name": method.name,
         "summary": method.text.partition("\n\n")[0].replace("\n", " "),
         "description": method.text,
         "paramStructure": "by-name",
         "params": params,
-        "result": {"name": "result", "schema": {"$ref": reference}},
+        "result": {"name": "result", "schema": where[method.result]},
     }
 
 
 def _errors() -> dict[str, Any]:
-    return {
-        kind.code: {"code": RPC_OURS, "message": kind.text, "data": {"code": kind.code}}
-        for kind in CATALOGUE.values()
-    }
+    return {code: {**PlatformError(code).to_rpc(), "data": {"code": code}} for code in CATALOGUE}

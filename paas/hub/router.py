@@ -10,8 +10,9 @@ arrival.  A message is delivered at most once; what cannot be delivered is an er
 
     no-such-target   nobody has that id or name; the group has no members
     not-available    it exists, but is not ready (or its harness is reconnecting)
-    limit-exceeded   too many calls wait for it, or it does not read
+    limit-exceeded   too many calls wait for it, or it does not read, or the message is too large
     timeout          the deadline passed; a late answer is dropped
+    failed           it answered with an error, or with something that is no answer
     unknown-outcome  its connection broke after the call was sent
 """
 
@@ -20,8 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-import msgspec
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock
@@ -122,21 +121,29 @@ class Router:
         attachment = self._choose(params.target, params.selector)
 
         def answer(value: bytes | PlatformError) -> None:
-            if isinstance(value, PlatformError):
-                peer.fail(request, value)
+            result = self._outcome(value, attachment.component)
+            if isinstance(result, PlatformError):
+                peer.fail(request, result)
                 return
-            peer.reply(request, self._result(value, attachment.component))
+            said = CallResult(
+                outputs=result.outputs,
+                attachments=result.attachments,
+                component=attachment.component,
+            )
+            peer.reply(request, said)
 
         self._invoke(attachment, peer, params, timeout_s, answer)
 
-    def _result(self, body: bytes, component: str) -> CallResult:
+    @staticmethod
+    def _outcome(value: bytes | PlatformError, component: str) -> InvokeResult | PlatformError:
+        """What a component answered, read without trust."""
+        if isinstance(value, PlatformError):
+            return value
         try:
-            result = msgspec.msgpack.decode(body, type=InvokeResult)
-        except msgspec.DecodeError:
-            result = InvokeResult(outputs=msgspec.Raw(codec.pack(None)))
-        return CallResult(
-            outputs=result.outputs, attachments=result.attachments, component=component
-        )
+            return decode(value, InvokeResult)
+        except PlatformError as exc:
+            text = f"the component's answer is not one to component.invoke: {exc.message}"
+            return PlatformError("failed", text, component=component)
 
     def cast(self, peer: Peer, request: Request) -> None:
         """Handler of `hub.cast`."""
@@ -148,11 +155,20 @@ class Router:
         else:
             targets = [self._choose(params.target, params.selector)]
         body = codec.pack(self._invocation(peer, params, timeout_s, oneway=True))
+        self._admit_fanout(len(body), len(targets))
+        accepted, refusal = 0, None
         for attachment in targets:
-            self._admit(attachment)
-            attachment.delivered += 1
-            attachment.peer.notify_raw(INVOKE.name, body)
-        peer.reply(request, CastResult(accepted=len(targets)))
+            try:
+                self._admit(attachment)
+                attachment.peer.notify_raw(INVOKE.name, body)
+            except PlatformError as exc:  # one who is full does not keep it from the others
+                refusal = exc
+            else:
+                attachment.delivered += 1
+                accepted += 1
+        if refusal is not None and not accepted:
+            raise refusal
+        peer.reply(request, CastResult(accepted=accepted))
 
     def _invoke(
         self,
@@ -198,6 +214,15 @@ class Router:
                 component=attachment.component,
             )
 
+    @staticmethod
+    def _admit_fanout(size: int, copies: int) -> None:
+        if size * copies > limits.FANOUT_BYTES_MAX:
+            raise PlatformError(
+                "limit-exceeded",
+                f"{size} bytes to each of {copies} members exceed {limits.FANOUT_BYTES_MAX}",
+                hint="store large values as blobs and send their digests",
+            )
+
     # -- targets ---------------------------------------------------------------------------------
 
     def _choose(self, target: str, selector: str) -> Attachment:
@@ -235,9 +260,16 @@ class Router:
 
     def _call_all(self, peer: Peer, request: Request, params: Call, timeout_s: float) -> None:
         targets = self._available(params.target)[: limits.CALL_ALL_REPLIES_MAX]
+        self._admit_fanout(len(params.inputs) + len(params.attachments), len(targets))
         replies: list[MemberReply] = []
+        size = 0
 
         def gather(component: str, value: bytes | PlatformError) -> None:
+            nonlocal size
+            size += len(value) if isinstance(value, bytes) else 0
+            if size > limits.CALL_ALL_BYTES_MAX and isinstance(value, bytes):
+                size -= len(value)
+                value = PlatformError("limit-exceeded", "the answers do not fit in one reply")
             replies.append(self._member_reply(component, value))
             if len(replies) == len(targets):
                 peer.reply(request, CallResult(replies=replies))
@@ -253,12 +285,16 @@ class Router:
                 gather(attachment.component, exc)
 
     def _member_reply(self, component: str, value: bytes | PlatformError) -> MemberReply:
-        if isinstance(value, PlatformError):
-            return MemberReply(component=component, error=value.to_rpc())
-        result = self._result(value, component)
+        result = self._outcome(value, component)
+        if isinstance(result, PlatformError):
+            return MemberReply(component=component, error=result.to_rpc())
         return MemberReply(
             component=component, outputs=result.outputs, attachments=result.attachments
         )
+
+    def forget_group(self, group: str) -> None:
+        """The group has no members any more; nothing is kept for it."""
+        self._turns.forget(GROUP_PREFIX + group)
 
     def statistics(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,8 @@ observer, whatever the timing ("am I the first?", feature D07).  Invariants:
 - a token is the log index of the joining, hence larger than every token given before in the group;
 - a component's groups end with its incarnation; those it was created with come back when its next
   incarnation becomes available;
+- only a component with an incarnation whose end is still to come is a member: a joining that was
+  on its way when the component ended is refused, else the member would stay for ever;
 - a group exists while it has members.
 """
 
@@ -17,7 +19,12 @@ from typing import Any
 import msgspec
 
 from paas.base.errors import PlatformError
-from paas.controller.messages import ComponentChanged, ComponentCreated, ComponentEnded
+from paas.controller.messages import (
+    ComponentChanged,
+    ComponentCreated,
+    ComponentEnded,
+    ComponentForgotten,
+)
 from paas.hub import limits
 from paas.raft.command import command
 from paas.raft.machine import Context
@@ -38,6 +45,9 @@ class LeaveGroups(msgspec.Struct, frozen=True, kw_only=True):
 
     component: str
     groups: list[str]
+
+
+_GONE = ("destroying", "destroyed", "failed")
 
 
 class MemberJoined(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
@@ -63,6 +73,7 @@ class GroupState:
         self._members: dict[str, dict[str, int]] = {}  # group -> component -> token, joining order
         self._groups: dict[str, set[str]] = {}  # component -> groups it is in
         self._configured: dict[str, list[str]] = {}  # component -> groups it was created with
+        self._alive: set[str] = set()  # components with an incarnation that has not ended
         self.commands = {JoinGroups: self._join, LeaveGroups: self._leave}
 
     # -- what others read ------------------------------------------------------------------------
@@ -82,12 +93,17 @@ class GroupState:
     # -- commands --------------------------------------------------------------------------------
 
     def _join(self, cmd: JoinGroups, ctx: Context) -> dict[str, Any]:
+        if cmd.component not in self._alive:
+            raise PlatformError("not-available", f"component {cmd.component[:8]} has ended")
         held = self._groups.get(cmd.component, set())
         if len(held | set(cmd.groups)) > limits.GROUPS_OF_COMPONENT_MAX:
             raise PlatformError(
                 "limit-exceeded",
                 f"a component may be in {limits.GROUPS_OF_COMPONENT_MAX} groups at most",
             )
+        new = sum(1 for group in dict.fromkeys(cmd.groups) if group not in self._members)
+        if new and len(self._members) + new > limits.GROUPS_MAX:
+            raise PlatformError("limit-exceeded", f"there are {len(self._members)} groups already")
         for group in cmd.groups:
             self._check_room(group, cmd)
         for group in cmd.groups:
@@ -111,8 +127,6 @@ class GroupState:
             raise PlatformError(
                 "limit-exceeded", f"group {group!r} has {limits.GROUP_MEMBERS_MAX} members already"
             )
-        if not members and len(self._members) >= limits.GROUPS_MAX:
-            raise PlatformError("limit-exceeded", f"there are {limits.GROUPS_MAX} groups already")
 
     def _leave(self, cmd: LeaveGroups, ctx: Context) -> dict[str, Any]:
         for group in cmd.groups:
@@ -123,17 +137,32 @@ class GroupState:
 
     def react(self, event: object, ctx: Context) -> None:
         if isinstance(event, ComponentCreated):
+            self._alive.add(event.component)
             if event.groups:
                 self._configured[event.component] = list(event.groups)
         elif isinstance(event, ComponentChanged):
-            if event.state == "available" and event.previous != "unavailable":
-                for group in self._configured.get(event.component, ()):
-                    self._add(group, event.component, ctx)
-            elif event.state == "destroyed":
-                self._configured.pop(event.component, None)
+            self._changed(event, ctx)
         elif isinstance(event, ComponentEnded):
-            for group in self.groups_of(event.component):
-                self._remove(group, event.component, ctx)
+            self._end(event.component, ctx)
+        elif isinstance(event, ComponentForgotten):
+            self._end(event.component, ctx)
+            self._configured.pop(event.component, None)
+
+    def _changed(self, event: ComponentChanged, ctx: Context) -> None:
+        if event.state in _GONE:
+            self._end(event.component, ctx)
+            if event.state == "destroyed":
+                self._configured.pop(event.component, None)
+            return
+        self._alive.add(event.component)
+        if event.state == "available" and event.previous != "unavailable":
+            for group in self._configured.get(event.component, ()):
+                self._add(group, event.component, ctx)
+
+    def _end(self, component: str, ctx: Context) -> None:
+        self._alive.discard(component)
+        for group in self.groups_of(component):
+            self._remove(group, component, ctx)
 
     def _add(self, group: str, component: str, ctx: Context) -> None:
         members = self._members.setdefault(group, {})
@@ -158,11 +187,16 @@ class GroupState:
 
     def snapshot(self) -> Any:
         members = [[g, [[c, t] for c, t in m.items()]] for g, m in sorted(self._members.items())]
-        return {"members": members, "configured": dict(sorted(self._configured.items()))}
+        return {
+            "members": members,
+            "configured": dict(sorted(self._configured.items())),
+            "alive": sorted(self._alive),
+        }
 
     def restore(self, plain: Any) -> None:
         self._members = {g: dict(m) for g, m in plain["members"]}
         self._configured = {c: list(g) for c, g in plain["configured"].items()}
+        self._alive = set(plain["alive"])
         self._groups = {}
         for group, members in self._members.items():
             for component in members:

@@ -30,7 +30,11 @@ class Watches:
         self._last: dict[Peer, int] = {}
 
     def open(self, peer: Peer, kind: str, key: str, detail: Any = None) -> int:
-        """A new watch of `peer`; `detail` is the owner's (a filter).  Raises `limit-exceeded`."""
+        """A new watch of `peer`; `detail` is the owner's (a filter).  Raises `limit-exceeded`, or
+        `not-available` for a peer that has gone, whose watches nobody would close.
+        """
+        if peer.closed:
+            raise PlatformError("not-available", "the connection is closed")
         held = self._peers.setdefault(peer, {})
         if len(held) >= WATCHES_MAX:
             raise PlatformError("limit-exceeded", f"{WATCHES_MAX} watches of this connection exist")

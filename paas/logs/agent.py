@@ -139,8 +139,10 @@ class Logs:
 
 def _record(component: str, name: str, kind: str, item: LogRecord, dropped: int) -> messages.Record:
     text = item.message
-    if len(text) > limits.MESSAGE_BYTES_MAX:
-        text = text[: limits.MESSAGE_BYTES_MAX] + CUT_MARK
+    if 4 * len(text) > limits.MESSAGE_BYTES_MAX:  # only then it may be too long
+        body = text.encode()
+        if len(body) > limits.MESSAGE_BYTES_MAX:
+            text = body[: limits.MESSAGE_BYTES_MAX].decode(errors="ignore") + CUT_MARK
     return messages.Record(
         component=component,
         name=name,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from paas.wire.registry import Message, Nothing, Params, method
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -14,11 +16,11 @@ class Write(Params, frozen=True, kw_only=True):
 
     message: str
     level: Level = "info"
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Query(Params, frozen=True, kw_only=True):
-    """Read kept records, oldest first; the newest `limit` of those that match.
+    """Read kept records, oldest first; the newest `limit` of those that match (fewer if large).
 
     Give one of `component` (id, prefix or name), `type` or `group`; or none, for all.  `since` in
     seconds since the Unix epoch; `level` is the least severe wanted; `grep` is a plain substring.
@@ -55,7 +57,7 @@ class Records(Message, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Follow(Params, frozen=True, kw_only=True):
-    """Like `log.query`, then every new record as a `component.event` (event `record`) on a watch."""
+    """Like `log.query`, then every new record on a watch, as a `component.event` named `record`."""
 
     component: str = ""
     type: str = ""

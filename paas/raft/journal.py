@@ -100,6 +100,7 @@ class Journal:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._rewrite = False
+        self._postponed = False  # a rewrite for which there was no room
         self._failed = False
 
     # -- opening ---------------------------------------------------------------------------------
@@ -314,10 +315,12 @@ class Journal:
         """
         if self._failed or self._file is None:
             raise JournalFailed(f"journal {self._name} is closed after a failure")
-        wanted = self.bytes_used + count + RESERVED_BYTES
         self.full = False
-        if wanted <= self._allocated:
+        if self.fits(count):
             return True
+        if self._postponed and self._compact() and self.fits(count):
+            return True
+        wanted = self.bytes_used + count + RESERVED_BYTES
         grown = -(-(wanted - self._allocated) // PREALLOCATED_BYTES) * PREALLOCATED_BYTES
         try:
             if self._files.free_bytes() < grown + FREE_BYTES_MIN:
@@ -352,7 +355,7 @@ class Journal:
             if self._file is not None and self._file is not before[0]:
                 self._file.close()
             self._file, self._sequence, self._end, self._allocated = before
-            self._rewrite = False  # the next snapshot tries again
+            self._rewrite, self._postponed = False, True
             self._remove_temporary()
             return False
         try:
@@ -363,7 +366,7 @@ class Journal:
             raise JournalFailed(f"journal {self._name}: {exc}") from exc
         if before[0] is not None:
             before[0].close()
-        self._rewrite = False
+        self._rewrite = self._postponed = False
         self.syncs += 1
         self._forget_pending()
         return True

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import resource
+from collections.abc import Collection
 
 from paas.real.kernel_calls import SYS_CAPSET, SYS_KEYCTL, call, prctl, system_call
 
@@ -51,10 +52,10 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def drop_bounding_set() -> None:
-    """No execve below this process can ever gain a capability."""
+def drop_bounding_set(keep: Collection[int] = ()) -> None:
+    """No execve below this process can ever gain a capability that is not in `keep`."""
     prctl(_PR_CAP_AMBIENT, "clear ambient capabilities", _PR_CAP_AMBIENT_CLEAR_ALL)
-    for number in range(_CAP_LAST_POSSIBLE + 1):
+    for number in sorted(set(range(_CAP_LAST_POSSIBLE + 1)) - set(keep)):
         try:
             prctl(_PR_CAPBSET_DROP, f"drop capability {number}", number)
         except OSError as exc:

@@ -154,7 +154,7 @@ class Peer:
     async def call(
         self, method: Method[P, R], params: P, *, timeout_s: float = CALL_TIMEOUT_S_DEFAULT
     ) -> R:
-        """Typed request and reply.  Raises the PlatformError that the peer answered, or `timeout`."""
+        """Typed request and reply.  Raises the error that the peer answered, or `timeout`."""
         return decode(
             await self.call_raw(method.name, codec.pack(params), timeout_s), method.result
         )

@@ -2,7 +2,7 @@
 
 A listener never dies of its clients: when the process or the machine is out of descriptors, accept
 waits a little and goes on (a reserved descriptor is given up to accept the caller and tell it);
-beyond `connections_max` a newcomer is told so and closed, and those who are there are not disturbed.
+beyond `connections_max` a newcomer is told so and closed; those who are there are not disturbed.
 An exception in what serves one connection, foreseen or not, ends that connection and nothing else.
 """
 
@@ -150,7 +150,7 @@ def _first(group: BaseException) -> BaseException:
 
 
 def _accept_and_refuse(listener: socket.socket, reserve: list[int]) -> None:
-    """Out of descriptors: give up the reserve for one accept, so that the caller hears something."""
+    """Out of descriptors: give up the reserve for one accept, so that the caller hears why."""
     if not reserve:
         return
     os.close(reserve.pop())

@@ -1,9 +1,10 @@
 """Frames: where one message ends and the next begins.
 
 Two framings share a socket, told apart by the first byte a peer sends (component API,
-"Transports"): `{` or `[` (or white space before them) means one JSON value a line; anything else means frames of a
-4-byte big-endian length and that many bytes.  A length above the limit is refused before a single
-byte of the body is kept, so a peer can make us hold at most one frame of `limit` bytes.
+"Transports"): `{` or `[` (or white space before them) means one JSON value a line; anything else
+means frames of a 4-byte big-endian length and that many bytes.  A length above the limit is refused
+before a single byte of the body is kept, so a peer can make us hold at most one frame of `limit`
+bytes.
 
 The parsers are incremental: feed them what the socket gave, get back whole messages.  After an
 error the parser stays broken, since the place of the next frame is unknown.
@@ -15,7 +16,6 @@ from paas.base.errors import RemoteError
 from paas.base.limits import FRAME_BYTES_MAX
 
 HEADER_BYTES = 4
-_JSON_START = b"{[ \t\r\n"
 
 
 def looks_like_json(first: bytes) -> bool:

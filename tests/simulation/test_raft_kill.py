@@ -44,7 +44,7 @@ async def main():
     files.lock()
     log = ReplicatedLog.open(
         files=files, clock=SystemClock(), entropy=SystemEntropy(), machine=Machine([words]),
-        node="a", settings=RaftSettings(compaction_entries=100),
+        node="a", settings=RaftSettings(compaction_entries=1 << 30 if filler else 100),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run)

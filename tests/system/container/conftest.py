@@ -1,4 +1,4 @@
-"""A node of one's own for a test: unique names, everything removed afterwards, a look at the machine.
+"""A node of one's own for a test: unique names, everything removed afterwards.
 
 Needs root and what `paas.container.probe` checks; on a machine without it these tests fail with the
 probe's own words, which name what is missing.
@@ -113,7 +113,9 @@ class Node:
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
         groups = Path("/sys/fs/cgroup").glob(f"*/{cluster}")
         return {
-            "mounts": [m for m in Path("/proc/self/mountinfo").read_text().splitlines() if state in m],
+            "mounts": [
+                m for m in Path("/proc/self/mountinfo").read_text().splitlines() if state in m
+            ],
             "links": [n for n in links if n.startswith(names)],
             "tables": [t for t in tables.splitlines() if t.endswith(f" {self.settings.table}")],
             "groups": [str(g) for g in [*groups, *Path("/sys/fs/cgroup").glob(cluster)]],

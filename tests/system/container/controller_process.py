@@ -6,6 +6,8 @@ Reads one JSON command a line: {"start": {spec}} or {"list": true}; prints one J
 {"ready": true}, {"started": {...}}, {"exited": {...}}, {"list": [...]}, {"error": "..."}.
 """
 
+# ruff: noqa: T201
+
 from __future__ import annotations
 
 import json

@@ -1,9 +1,11 @@
 """Attempts to leave a container, each by the shortest way; prints what the kernel answered.
 
-Runs inside, with the base's Python and nothing else.  Arguments: JSON map of system-call names to
-numbers, and JSON list of the probes to run (all when empty).  Prints a JSON map of probe to "ok" (it
+Runs inside, with the base's Python and nothing else.  Arguments: JSON map of system-call names
+to numbers, and JSON list of the probes to run (all when empty).  Prints a JSON map of probe to "ok" (it
 worked: a breach) or the name of the errno.
 """
+
+# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -283,7 +285,11 @@ def take_groups() -> None:
 
 @probe
 def raise_capability() -> None:
-    call("capset", struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", 1 << 21, 1 << 21, 0, 0, 0, 0))
+    call(
+        "capset",
+        struct.pack("=Ii", 0x20080522, 0),
+        struct.pack("=6I", 1 << 21, 1 << 21, 0, 0, 0, 0),
+    )
 
 
 @probe

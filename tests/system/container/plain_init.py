@@ -1,7 +1,7 @@
 """The smallest harness: runs the command as the component's user, waits, writes the exit file.
 
-It stands in for the real harness in these tests, so that what is tested is the container.  Output of
-the command goes to standard error of pid 1, which the controller keeps in the container's log.
+It stands in for the real harness in these tests, so that what is tested is the container.  Output
+of the command goes to standard error of pid 1, which the controller keeps in the container's log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The escape battery: every attempt must be answered by a refusal, and the battery must not be blind.
+"""The escape battery: every attempt is answered by a refusal, and the battery is not blind.
 
 Source: reliability plan, container escape battery.  The probes run inside as the component's user
 and as user 0 of the container; the control runs them with the host's power in namespaces of its own

@@ -1,5 +1,7 @@
 """What a component sees of the world: its own, and nothing else (platform document §4.6.4)."""
 
+# ruff: noqa: ASYNC110, ASYNC240
+
 from __future__ import annotations
 
 import os

@@ -1,5 +1,7 @@
 """After a container there is nothing: also when any step of making or removing it fails."""
 
+# ruff: noqa: ASYNC110, ASYNC240
+
 from __future__ import annotations
 
 import os

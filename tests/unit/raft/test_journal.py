@@ -337,6 +337,25 @@ def test_without_room_for_compaction_the_old_file_goes_on() -> None:
     assert [entry[1] for entry in journal.entries] == list(range(6, 12))
 
 
+def test_a_compaction_that_found_no_room_is_made_up_for_before_the_disk_counts_as_full() -> None:
+    disk = SimDisk()
+    journal = opened(disk)
+    for index in range(1, 101):
+        assert journal.reserve(30_100)
+        journal.append(b"x" * 30_000, index, 1)
+        journal.sync()
+    long = len(disk.content("journal"))
+    disk.capacity_bytes = long
+    journal.drop(98)
+    journal.sync()
+    assert len(disk.content("journal")) == long
+    assert not journal.reserve(limits.PREALLOCATED_BYTES)
+    disk.capacity_bytes = long + (2 << 20)  # not enough to grow, enough for what is left
+    assert journal.reserve(100_000)
+    assert journal.reserve(limits.PREALLOCATED_BYTES - limits.RESERVED_BYTES - 100_000)
+    assert len(disk.content("journal")) < long
+
+
 def test_compaction_that_meets_a_full_disk_midway_leaves_nothing_behind() -> None:
     disk = SimDisk()
     journal = filled(disk)

@@ -1,0 +1,134 @@
+"""Both versions of control groups, on directories that look like theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from paas.real.kernel_cgroup import CgroupMounts, Cgroups, GroupLimits, GroupUsage, find_mounts
+from paas.real.kernel_cgroup1 import Hierarchy1, hierarchies
+from paas.real.kernel_cgroup2 import Hierarchy2, available
+from paas.real.kernel_cgroups import choose
+
+MIXED = """\
+30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw,nsdelegate
+32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+33 30 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+34 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+short line
+"""
+LIMITS = GroupLimits(memory_bytes=64 << 20, cpu=0.5, pids=64)
+
+
+def test_mounts_of_a_mixed_machine() -> None:
+    found = find_mounts(MIXED)
+    assert found.version2 == "/sys/fs/cgroup/unified"
+    assert found.version1["memory"] == "/sys/fs/cgroup/memory"
+    assert found.version1["cpu"] == found.version1["cpuacct"] == "/sys/fs/cgroup/cpu,cpuacct"
+
+
+def test_a_shared_mount_is_one_hierarchy() -> None:
+    found = hierarchies(find_mounts(MIXED).version1)
+    assert [h.controllers for h in found] == [{"memory"}, {"cpu", "cpuacct"}]
+
+
+def test_version_2_serves_what_version_1_has_not(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids hugetlb\n")
+    mounts = CgroupMounts({"memory": "/m"}, str(tmp_path))
+    chosen, missing = choose(mounts)
+    assert missing == []
+    assert [sorted(h.controllers) for h in chosen] == [["memory"], ["cpu", "pids"]]
+
+
+def test_what_nobody_offers_is_named(tmp_path: Path) -> None:
+    assert choose(CgroupMounts({}, str(tmp_path))) == ([], ["memory", "cpu", "pids"])
+    assert available(str(tmp_path)) == frozenset()
+
+
+def prepared(path: Path, content: dict[str, str]) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    for name, text in content.items():
+        (path / name).write_text(text)
+    return path
+
+
+def test_version_1_limits_and_figures(tmp_path: Path) -> None:
+    leaf = prepared(
+        tmp_path / "leaf",
+        {
+            "memory.limit_in_bytes": "",
+            "memory.memsw.limit_in_bytes": "",
+            "cpu.cfs_period_us": "",
+            "cpu.cfs_quota_us": "",
+            "pids.max": "",
+            "memory.usage_in_bytes": "10",
+            "memory.max_usage_in_bytes": "20",
+            "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+            "cpuacct.usage": "5000000",
+            "cpu.stat": "nr_periods 1\nnr_throttled 1\nthrottled_time 2000000\n",
+            "pids.current": "4",
+        },
+    )
+    every = frozenset({"memory", "cpu", "cpuacct", "pids"})
+    hierarchy = Hierarchy1(tmp_path, every)
+    hierarchy.limit(leaf, LIMITS)
+    assert (leaf / "memory.limit_in_bytes").read_text() == str(64 << 20)
+    assert (leaf / "memory.memsw.limit_in_bytes").read_text() == str(64 << 20)
+    assert (leaf / "cpu.cfs_quota_us").read_text() == "50000"
+    assert (leaf / "pids.max").read_text() == "64"
+    assert hierarchy.usage(leaf) == GroupUsage(10, 20, 5.0, 2.0, 4, 3)
+
+
+def test_version_2_limits_figures_and_handing_down(tmp_path: Path) -> None:
+    hierarchy = Hierarchy2(tmp_path, frozenset({"memory", "cpu", "pids"}))
+    hierarchy.open_parent("paas-x")
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    hierarchy.create(tmp_path / "paas-x" / "c")
+    assert (tmp_path / "paas-x/c/cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    leaf = prepared(
+        tmp_path / "paas-x/c/component",
+        {
+            "memory.current": "10",
+            "memory.events": "low 0\noom 2\noom_kill 1\n",
+            "cpu.stat": "usage_usec 7000\nthrottled_usec 1000\n",
+            "pids.current": "4",
+        },
+    )
+    hierarchy.limit(leaf, LIMITS)
+    assert (leaf / "memory.max").read_text() == str(64 << 20)
+    assert (leaf / "memory.swap.max").read_text() == "0"
+    assert (leaf / "cpu.max").read_text() == "50000 100000"
+    assert hierarchy.usage(leaf) == GroupUsage(10, 0, 7.0, 1.0, 4, 1)
+
+
+def test_leaves_names_entrances_and_removal(tmp_path: Path) -> None:
+    one = Hierarchy1(tmp_path / "cpuacct", frozenset({"cpuacct"}))
+    one.root.mkdir()
+    groups = Cgroups([one], "paas-x")
+    groups.open()
+    groups.create("c" * 40, {"component": GroupLimits()})
+    groups.create("c" * 40, {})
+    assert groups.names() == {"c" * 40}
+    top = one.root / "paas-x" / ("c" * 40)
+    assert groups.entrances("c" * 40, "component") == [f"{top}/component/tasks"]
+    assert groups.processes("c" * 40) == set()
+    groups.remove("c" * 40)
+    groups.remove("c" * 40)
+    assert groups.names() == set()
+    assert groups.usage("c" * 40, "component") == GroupUsage()
+    groups.close()
+    assert list(one.root.iterdir()) == []
+
+
+def test_a_group_that_stays_busy_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paas.real.kernel_cgroup._BUSY_S", 0.01)
+    one = Hierarchy1(tmp_path, frozenset({"pids"}))
+    groups = Cgroups([one], "paas-x")
+    groups.open()
+    prepared(tmp_path / "paas-x" / "c" / "harness", {"file": "x"})
+    with pytest.raises(OSError):
+        groups.remove("c")
