@@ -16,6 +16,7 @@ works also below a directory that its user may not search.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import resource
 import signal
@@ -135,6 +136,7 @@ class _Shell:
             sweeper=self._sweeper,
         )
         self._agent = agent
+        logging.getLogger().addHandler(_Bridge(agent.log))
         await self._nursery.start(self._body, agent)
         return messages.Started(pid=os.getpid(), facts=agent.facts)
 
@@ -148,6 +150,21 @@ class _Shell:
         context.peer.reply(context.request)
         context.peer.close()
         return Nothing()
+
+
+class _Bridge(logging.Handler):
+    """Parts below the telemetry layer use the standard logging; it ends in the agent's log too."""
+
+    def __init__(self, log: Logger) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno >= logging.ERROR:
+            self._log.error("library.message", source=record.name, text=text)
+        else:
+            self._log.warning("library.message", source=record.name, text=text)
 
 
 def _opened(path: str) -> str:

@@ -57,13 +57,13 @@ class Frames:
         self._buffer = bytearray()
 
     def encode(self, value: object) -> bytes:
-        import msgpack
+        from paas.wire import codec
 
-        body: bytes = msgpack.packb(value)
+        body = codec.pack(value)
         return struct.pack(">I", len(body)) + body
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        import msgpack
+        from paas.wire import codec
 
         self._buffer += data
         while len(self._buffer) >= 4:
@@ -72,7 +72,7 @@ class Frames:
                 return
             body = bytes(self._buffer[4 : 4 + length])
             del self._buffer[: 4 + length]
-            yield msgpack.unpackb(body)
+            yield codec.unpack_own(body)
 
 
 class Connection:

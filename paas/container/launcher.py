@@ -88,7 +88,8 @@ async def reap(pid: int, pidfd: int) -> WaitStatus | None:
     """
     for _ in range(limits.REAP_TRIES):
         try:
-            found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+            # Never blocks: WNOHANG.
+            found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
         except ChildProcessError:
             found = None
         if found is not None:

@@ -40,6 +40,10 @@ KEEPER_CRASH_WAIT_S = 1.0
 DOWN = "down"
 
 
+def _nothing() -> None:
+    """There is nothing to undo yet."""
+
+
 class Controller:
     """See the module's text.
 
@@ -94,17 +98,20 @@ class Controller:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the components of this node until cancelled; they go on running after that."""
+        unsubscribe = _nothing
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.log.subscribe(self.state_changed)
+                unsubscribe = self.log.subscribe(self.state_changed)
                 self._resume()
                 if self._link_up:
                     nursery.start_soon(self._adopt, self._connection)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
+            unsubscribe()
             self._nursery = None
+            self._keepers.clear()
 
     def soon(self, job: Callable[..., Any], *arguments: Any) -> None:
         """Run something beside; it ends with the controller."""

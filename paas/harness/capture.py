@@ -14,13 +14,15 @@ above the limit is cut into pieces, all but the last marked `continued`.
 
 Lines wait as bytes until the queue is less than half full; while some wait, the owner does not
 read the pipes, except for a read now and then (`digest(force=True)`), which may push the oldest
-records out.  So a reader that keeps up loses nothing, and a component never stands still because of one that
-does not.  Memory is bounded by the queue (records and bytes), one read and one line a stream.
+records out.  So a reader that keeps up loses nothing, and a component never stands still because of
+one that does not.  Each stream has a rate; of what comes faster the newest lines are kept and the
+others counted.  Memory is bounded by the queue (records and bytes), one read and one line a stream.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import msgspec
@@ -94,6 +96,34 @@ class LineCutter:
         return [(rest, False)] if rest else []
 
 
+class Allowance:
+    """How many lines a stream may have kept now: a bucket that fills with time."""
+
+    def __init__(self) -> None:
+        self._lines = float(limits.LINES_BURST_MAX)
+        self._since_s = 0.0
+
+    def at(self, now_s: float) -> int:
+        filled = self._lines + max(now_s - self._since_s, 0.0) * limits.LINES_PER_S_MAX
+        self._lines = min(filled, float(limits.LINES_BURST_MAX))
+        self._since_s = now_s
+        return int(self._lines)
+
+    def take(self, lines: int) -> None:
+        self._lines -= lines
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line that waits to become a record; `skipped_before` it, so many were not kept."""
+
+    stream: str
+    text: bytes
+    continued: bool
+    wall_ms: int
+    skipped_before: int
+
+
 class Capture:
     """Records of one component; `now_s` is monotonic, `wall_ms` wall time."""
 
@@ -106,10 +136,10 @@ class Capture:
         self._next = first_sequence
         self._acknowledged = first_sequence - 1
         self._queue: deque[tuple[int, bytes]] = deque()
-        self._waiting: deque[tuple[str, bytes, bool, int]] = deque()
+        self._waiting: deque[_Line] = deque()
+        self._skipped = 0
+        self._allowances = {"stdout": Allowance(), "stderr": Allowance()}
         self._in_flight = 0
-        self._allowance = float(limits.LINES_BURST_MAX)
-        self._refilled_s = 0.0
         self.queued_bytes = 0
         self.oldest_s: float | None = None
 
@@ -117,26 +147,38 @@ class Capture:
 
     def feed(self, stream: str, data: bytes, now_s: float, wall_ms: int) -> None:
         """Output of the component, as it was read."""
-        self._refill(now_s)
-        cutter = self._cutters[stream]
-        if self._allowance < 1:
-            self._next += cutter.skip(data)
+        cutter, allowance = self._cutters[stream], self._allowances[stream]
+        lines_max = allowance.at(now_s)
+        if lines_max < limits.LINES_MIN and data.count(b"\n") > lines_max:
+            self._skipped += cutter.skip(data)
             return
         lines = cutter.feed(data)
-        self._allowance -= len(lines)
-        self._waiting += [(stream, line, continued, wall_ms) for line, continued in lines]
+        extra = max(len(lines) - lines_max, 0)
+        self._skipped += extra
+        allowance.take(len(lines) - extra)
+        self._put(stream, lines[extra:], wall_ms)
         self.digest(now_s)
+
+    def _put(self, stream: str, lines: list[tuple[bytes, bool]], wall_ms: int) -> None:
+        for line, continued in lines:
+            self._waiting.append(_Line(stream, line, continued, wall_ms, self._skipped))
+            self._skipped = 0
 
     def digest(self, now_s: float, *, force: bool = False) -> None:
         """Make records of the lines that wait, as long as there is room, or (`force`) of all."""
         while self._waiting and (force or not self._half_full):
-            self._line(*self._waiting.popleft(), now_s)
+            self._record(self._waiting.popleft(), now_s)
 
     def finish(self, now_s: float, wall_ms: int) -> None:
         """Both streams have ended."""
         for stream, cutter in self._cutters.items():
-            self._waiting += [(stream, *piece, wall_ms) for piece in cutter.finish()]
+            self._put(stream, cutter.finish(), wall_ms)
         self.digest(now_s)
+        if self._skipped and not self._waiting:
+            self._next += self._skipped
+            self._skipped = 0
+            text = "lines were dropped: they came too fast"
+            self.write("harness", "warning", text, {}, now_s, wall_ms)
 
     def write(
         self,
@@ -168,26 +210,20 @@ class Capture:
         ):
             self.queued_bytes -= len(self._queue.popleft()[1])
 
-    def _line(self, stream: str, line: bytes, continued: bool, wall_ms: int, now_s: float) -> None:
-        source = cast(Stream, stream)
-        if line[:1] == b"{" and line[-1:] == b"}" and not continued:
-            found = structured(line)
+    def _record(self, line: _Line, now_s: float) -> None:
+        self._next += line.skipped_before
+        source, text = cast(Stream, line.stream), line.text
+        if text[:1] == b"{" and text[-1:] == b"}" and not line.continued:
+            found = structured(text)
             if found is not None:
                 try:
-                    self.write(source, *found, now_s, wall_ms)
-                except (OverflowError, ValueError):
-                    found = None
-                else:
+                    self.write(source, *found, now_s, line.wall_ms)
                     return
-        text = line.decode("utf-8", "replace")
-        fields = {"continued": True} if continued else {}
-        self.write(source, _STREAM_LEVELS[stream], text, fields, now_s, wall_ms)
-
-    def _refill(self, now_s: float) -> None:
-        elapsed = max(now_s - self._refilled_s, 0.0)
-        self._refilled_s = now_s
-        filled = self._allowance + elapsed * limits.LINES_PER_S_MAX
-        self._allowance = min(filled, float(limits.LINES_BURST_MAX))
+                except (OverflowError, ValueError):
+                    pass  # a number that no other component could read: keep the text
+        fields = {"continued": True} if line.continued else {}
+        level, message = _STREAM_LEVELS[line.stream], text.decode("utf-8", "replace")
+        self.write(source, level, message, fields, now_s, line.wall_ms)
 
     # -- out -------------------------------------------------------------------------------------
 

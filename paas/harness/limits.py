@@ -65,6 +65,9 @@ LINES_PER_S_MAX = 5_000
 LINES_BURST_MAX = 10_000
 """Beyond this rate lines are counted, not kept: a flood must not cost others their processor."""
 
+LINES_MIN = 100
+"""With less than this left of its rate, a stream's lines are not even cut."""
+
 DRAIN_PAUSE_S = 0.02
 """With a crowded queue, output is read once in this time: slowly, but it never stands still."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from paas.hub.messages import EMPTY_LIST, EMPTY_MAP
+from paas.hub.messages import empty_list, empty_map
 from paas.wire.registry import Message, Nothing, Params, method
 
 HarnessPhase = Literal["initializing", "available", "unavailable", "stopping", "exited"]
@@ -80,8 +80,8 @@ class Invoke(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"fr
 
     operation: str
     object: str = ""
-    inputs: msgspec.Raw = EMPTY_MAP
-    attachments: msgspec.Raw = EMPTY_LIST
+    inputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
+    attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
     from_: str = ""
     oneway: bool = False
 
@@ -89,8 +89,8 @@ class Invoke(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"fr
 class InvokeResult(Message, frozen=True, kw_only=True, omit_defaults=False):
     """What the operation yields."""
 
-    outputs: msgspec.Raw = EMPTY_MAP
-    attachments: msgspec.Raw = EMPTY_LIST
+    outputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
+    attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
 
 
 class Event(Params, frozen=True, kw_only=True):

@@ -83,6 +83,7 @@ class Uplink:
         self._incarnation = incarnation
         self._capture = capture
         self._phase: Phase = Phase.INITIALIZING
+        self._greeted_phase: Phase = Phase.INITIALIZING
         self._reason = ""
         self._connection = Connection(Form.COMPACT)
         self._held: deque[_Held] = deque()
@@ -112,6 +113,7 @@ class Uplink:
             reason=self._reason,
             log_sequence=self._capture.acknowledged,
         )
+        self._greeted_phase = self._phase
         self._hello_deadline_s = self.now_s + limits.HELLO_TIMEOUT_S
         _, data = self._connection.request(
             HELLO.name, codec.pack(hello), self._greeted, self._hello_deadline_s
@@ -125,6 +127,9 @@ class Uplink:
         self.state = UPLINK.next(self.state, UplinkEvent.ACCEPT)
         self.attempts = 0
         self.newly_attached = True
+        if self._greeted_phase is not self._phase:
+            # The greeting said the phase before; and until it is accepted nothing else is heard.
+            self._tell_phase()
         held, self._held = self._held, deque()
         self._held_bytes = 0
         for item in held:
@@ -187,10 +192,13 @@ class Uplink:
     def phase(self, phase: Phase, reason: str) -> None:
         """The component's phase has changed."""
         self._phase, self._reason = phase, reason
-        change = PhaseChange(phase=phase.value, reason=reason)
-        if self.state is not UplinkState.DISCONNECTED:
-            # Also while greeting: the greeting under way says the phase before.
-            self.outbox.add(self._connection.notify(PHASE.name, codec.pack(change)))
+        if self.attached:
+            self._tell_phase()
+
+    def _tell_phase(self) -> None:
+        self._greeted_phase = self._phase
+        change = PhaseChange(phase=self._phase.value, reason=self._reason)
+        self.outbox.add(self._connection.notify(PHASE.name, codec.pack(change)))
 
     # -- records and time ------------------------------------------------------------------------
 

@@ -6,14 +6,15 @@ itself: no environment, argument or file of its own tells it anything.
 
 Descriptors are numbers of this very process, all close-on-exec:
 
-    hub_directory_fd   O_PATH, a view of the directory that holds the hub's socket, read-only, a root
-                       of its own (`..` leads nowhere).  Connect to /proc/self/fd/N/harness.sock; the
-                       name is looked up at every connect, so a restarted hub is found again
+    hub_directory_fd   O_PATH, a view of the directory that holds the hub's socket, read-only, a
+                       root of its own (`..` leads nowhere).  The name is looked up at every connect
+                       to /proc/self/fd/N/harness.sock, so a restarted hub is found again
     exit_file_fd       a file of the controller; when the component has ended, write one JSON object
-                       {"code": int|null, "signal": int|null, "reason": str} and end.  The controller
-                       reads it when pid 1 is gone, also when the controller was restarted meanwhile
-    cgroup_fds         the entrances of the component's own control group, one per hierarchy; the child
-                       that becomes the component (one thread) writes b"0" to each before execve
+                       {"code": int|null, "signal": int|null, "reason": str} and end.  It is read
+                       when pid 1 is gone, also when the controller was restarted meanwhile
+    cgroup_fds         the entrances of the component's own control group, one per hierarchy; the
+                       child that becomes the component (one thread) writes b"0" to each, then
+                       executes it
 
 Pid 1 is uid 0 of the container's user namespace with exactly CAP_SETUID, CAP_SETGID and CAP_KILL.
 The child gives them up by becoming `component_uid`/`component_gid` (setgroups([]) first), then

@@ -1,7 +1,8 @@
 """Every message that the component hub accepts or emits.  Numbers 100-199.
 
 Source: component API, "hub"; platform document §4.7.2.  Targets are a component id (40 hex digits),
-a component name, or `group:<name>`.  `inputs`, `outputs` and attachment data pass through the hub undecoded.
+a component name, or `group:<name>`.  `inputs`, `outputs` and attachment data pass through the hub
+undecoded.
 """
 
 from __future__ import annotations
@@ -12,8 +13,20 @@ import msgspec
 
 from paas.wire.registry import Message, Nothing, Params, method
 
-EMPTY_MAP = msgspec.Raw(b"\x80")
-EMPTY_LIST = msgspec.Raw(b"\x90")
+_EMPTY_MAP = msgspec.Raw(b"\x80")
+_EMPTY_LIST = msgspec.Raw(b"\x90")
+
+
+# Functions, since a schema (rpc.discover) cannot show a default that is raw bytes.
+
+
+def empty_map() -> msgspec.Raw:
+    return _EMPTY_MAP
+
+
+def empty_list() -> msgspec.Raw:
+    return _EMPTY_LIST
+
 
 SELECTORS = ("any", "all")
 
@@ -28,8 +41,8 @@ class Call(Params, frozen=True, kw_only=True):
     target: str
     operation: str
     object: str = ""
-    inputs: msgspec.Raw = EMPTY_MAP
-    attachments: msgspec.Raw = EMPTY_LIST
+    inputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
+    attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
     selector: str = "any"
 
 
@@ -57,8 +70,8 @@ class Cast(Params, frozen=True, kw_only=True):
     target: str
     operation: str
     object: str = ""
-    inputs: msgspec.Raw = EMPTY_MAP
-    attachments: msgspec.Raw = EMPTY_LIST
+    inputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
+    attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
     selector: str = "any"
 
 

@@ -1,16 +1,16 @@
 """Commands: the only way to change the cluster state; typed, numbered, self-contained.
 
 A command is a frozen `msgspec.Struct` with a number for life.  On its way into the log it gets a
-`Stamp` with everything that applying may need and must not fetch itself: the time, random bytes, who
-proposed it and under which sequence number.  Proposer and sequence are the command's identity: the
-same identity is applied at most once, so a retry after an unknown outcome is safe (architecture,
-rule 4).
+`Stamp` with everything that applying may need and must not fetch itself: the time, random bytes,
+who proposed it and under which sequence number.  Proposer and sequence are the command's
+identity: the same identity is applied at most once, so a retry after an unknown outcome is safe
+(architecture, rule 4).
 
     bytes in the log = msgpack [format, number, [time_ms, seed, proposer, sequence], {field: value}]
 
-Fields travel by name and unknown ones are ignored, so a newer node may add optional fields.  Numbers
-are blocks of 100 a sub-system, like those of messages, and are never used again: a retired one goes
-to RETIRED with the name it had.
+Fields travel by name and unknown ones are ignored, so a newer node may add optional fields.
+Numbers are blocks of 100 a sub-system, like those of messages, and are never used again: a
+retired one goes to RETIRED with the name it had.
 """
 
 from __future__ import annotations

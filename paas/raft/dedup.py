@@ -1,11 +1,10 @@
 """Results of recent commands by identity, so that a repetition is answered and not applied again.
 
-Kept inside the state machine and its snapshot: every replica remembers the same results, whoever is
-asked.  For each proposer the results of the last `DEDUP_WINDOW` sequence numbers (at times twice as
-many) are kept; a number below can no longer be told from a new one and is refused as
-`unknown-outcome`.  In all
-`DEDUP_RESULTS_MAX` results are kept; beyond, the proposer that was silent longest (in log order, not
-in time) is forgotten whole.
+Kept inside the state machine and its snapshot: every replica remembers the same results, whoever
+is asked.  For each proposer the results of the last `DEDUP_WINDOW` sequence numbers (at times
+twice as many) are kept; a number below can no longer be told from a new one and is refused as
+`unknown-outcome`.  In all `DEDUP_RESULTS_MAX` results are kept; beyond, the proposer that was
+silent longest (in log order, not in time) is forgotten whole.
 
 Invariants: deterministic (log order only); results are immutable bytes; a proposer's floor never
 falls while the proposer is remembered.
@@ -68,7 +67,7 @@ class Results:
             self._count -= len(forgotten.results)
 
     def _slide(self, known: _Proposer) -> None:
-        """Forget what fell out of the window; only when there are twice as many, so it costs little."""
+        """Forget what fell out of the window; seldom, at twice its size, so it costs little."""
         if len(known.results) <= 2 * self._window:
             return
         known.floor = max(known.results) - self._window

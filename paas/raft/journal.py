@@ -1,4 +1,4 @@
-"""The journal: log entries, term and vote, durable when `sync` returns; no crash loses what it promised.
+"""The journal: log entries, term and vote, durable when `sync` returns, whatever crashes.
 
 Changes are made in memory and collected; `sync` writes them as one **batch** with one write and one
 fdatasync.  A batch is valid as a whole or not at all, by its checksum.
@@ -10,20 +10,21 @@ fdatasync.  A batch is valid as a whole or not at all, by its checksum.
 Rules
   - Append only.  Cutting the tail is a record, too; nothing that was synced is ever overwritten.
   - A batch is written after the one before it is durable.  So at recovery an invalid batch with
-    nothing valid behind it is a torn tail, which was never promised and is dropped; an invalid one
-    with a valid one behind it is damage, and the journal is refused (`corrupt`).  Damage of the very
-    last batch cannot be told from a torn one; `close` writes an empty batch so that a journal at
-    rest has none.  The checksum covers the place in the file and a salt of the file, so that no
-    content of an entry can pass for a batch.
+    nothing valid behind it is a torn tail, which was never promised and is dropped; an invalid
+    one with a valid one behind it is damage, and the journal is refused (`corrupt`).  Damage of
+    the very last batch cannot be told from a torn one; `close` writes an empty batch so that a
+    journal at rest has none.  The checksum covers the place in the file and a salt of the file,
+    so that no content of an entry can pass for a batch.
   - Term and vote are in the same file: when unreadable, the start is refused and never guessed.
   - Recovery syncs before anything is used: what a killed process had written may be in memory only.
   - Dropping a prefix (after a snapshot) takes effect in memory at once and on disk when the next
     `sync` writes the rest to a new file, syncs, renames, syncs the directory.  If there is no room
     for that, the old file simply stays longer.
-  - Full disk: space is filled ahead with zeros, and a proposal is accepted only if it fits into that
-    (`reserve`).  So ENOSPC is met where nothing was promised yet.  Any other failure of a write or a
-    sync leaves the disk's content unknown: `JournalFailed`, and the process must end before it sends
-    or answers anything (after a failed fsync the kernel may have dropped the data).
+  - Full disk: space is filled ahead with zeros, and a proposal is accepted only if it fits into
+    that (`reserve`).  So ENOSPC is met where nothing was promised yet.  Any other failure of a
+    write or a sync leaves the disk's content unknown: `JournalFailed`, and the process must end
+    before it sends or answers anything (after a failed fsync the kernel may have dropped the
+    data).
 
 The commit index rides in the batches without a sync of its own: it only saves time at the start.
 
@@ -309,7 +310,7 @@ class Journal:
         self._allocated = max(self._allocated, self._end)
 
     def reserve(self, count: int) -> bool:
-        """Is there room for `count` more bytes?  Fills more space ahead if needed; False: disk full.
+        """Is there room for `count` more bytes?  Fills space ahead if needed; False: disk full.
 
         Raises JournalFailed when the disk fails otherwise.
         """

@@ -16,16 +16,16 @@ IN_FLIGHT_MAX = 1_024
 """Proposals of one replica that wait for their outcome; one more is refused."""
 
 EVENT_DEPTH_MAX = 8
-"""An event may cause events, and those others, so many times; deeper ones are dropped and logged."""
+"""An event may cause events, and those others, so often; deeper ones are dropped and logged."""
 
 PREALLOCATED_BYTES = 1 << 20
-"""The journal's file is filled ahead by this much, so that an accepted write cannot meet a full disk."""
+"""The journal is filled ahead by this much: an accepted write cannot meet a full disk."""
 
 RESERVED_BYTES = 128 << 10
 """Part of the preallocated space that proposals may not use: for terms, votes and elections."""
 
 FREE_BYTES_MIN = 1 << 20
-"""Space that stays free on the device when the journal grows: a snapshot, which frees more, needs it."""
+"""Space that stays free when the journal grows: a snapshot, which frees more, needs it."""
 
 BATCH_BYTES_MAX = 64 << 20
 """Largest record that recovery believes in; nothing ever written comes near it."""
@@ -37,7 +37,7 @@ COMPACTION_ENTRIES = 20_000
 """So many entries in memory are compacted by a snapshot."""
 
 APPEND_BYTES = 64 << 10
-"""Entries in one message.  A longer single command would be cut in pieces, which the library does wrongly."""
+"""Entries in one message; a longer command would be cut in pieces, which goes wrong (P30)."""
 
 MESSAGE_BYTES_MAX = 1 << 20
 """Largest message between replicas."""
@@ -54,7 +54,7 @@ SNAPSHOT_BYTES_MAX = 256 << 20
 PROPOSAL_TIMEOUT_S_DEFAULT = 10.0
 
 RESUBMIT_S = 2.0
-"""A proposal that was handed to another replica and not heard of is handed over again after this time."""
+"""A proposal handed to another replica and not heard of is handed over again after this."""
 
 STORAGE_RETRY_S = 1.0
 """How often a full disk is looked at again."""

@@ -37,11 +37,12 @@ import trio
 from paas.base.errors import LocalError, PlatformError, RemoteError
 from paas.base.ports import Clock, Entropy, Files
 from paas.raft import limits
-from paas.raft.command import SEED_BYTES, Stamp, encode
-from paas.raft.machine import Applied, Barrier, Event, Machine
+from paas.raft.command import SEED_BYTES
+from paas.raft.machine import Barrier, Event, Machine
 from paas.raft.messages import AppendEntries, ApplyCommand, Message
+from paas.raft.proposals import Identity, Proposals, Waiter, given_up
 from paas.raft.settings import RaftSettings
-from paas.raft.syncobj import Identity, Replica
+from paas.raft.syncobj import Replica
 from paas.raft.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -50,44 +51,14 @@ Subscriber = Callable[[int, Sequence[Event]], None]
 T = TypeVar("T")
 
 
-class _Waiter:
-    """One command on its way, and everybody who waits for its outcome."""
-
-    __slots__ = ("applied", "attempts", "data", "done", "identity", "sent_s", "uncertain", "users")
-
-    def __init__(self, identity: Identity, data: bytes) -> None:
-        self.identity = identity
-        self.data = data
-        self.done = trio.Event()
-        self.applied: Applied | None = None
-        self.users = 0
-        self.attempts = 0  # submissions whose end is not known yet
-        self.uncertain = False  # one of them may be in the log although it was given up
-        self.sent_s = 0.0
-
-    def resolve(self, applied: Applied) -> None:
-        if not self.done.is_set():
-            self.applied = applied
-            self.done.set()
-
-    def refuse(self, error: PlatformError) -> None:
-        self.resolve(Applied(self.identity, error=error))
-
-    @property
-    def may_be_done(self) -> bool:
-        return self.uncertain or self.attempts > 0
-
-
 class ReplicatedLog:
     """See the module's text.  Made by `open`; then `run` in a nursery, `close` at the end."""
 
     def __init__(self, replica: Replica, transport: Transport | None) -> None:
         self._replica = replica
         self._transport = transport
-        self._proposer = f"{replica.node}/{replica.entropy.bytes(8).hex()}"
-        self._sequence = 0
-        self._waiting: dict[Identity, _Waiter] = {}
-        self._queue: deque[_Waiter] = deque()
+        life = replica.entropy.bytes(8).hex()  # numbers begin anew in each life
+        self._proposals = Proposals(f"{replica.node}/{life}", replica.machine.recall)
         self._inbox: deque[tuple[str, int, bytes | None, bool]] = deque()
         self._dropped = 0
         self._subscribers: list[Subscriber] = []
@@ -98,7 +69,7 @@ class ReplicatedLog:
         self._storage_checked_s = -1e9
         self._running = self._recovered = self._closing = False
         self._ended = trio.Event()
-        self._limiter = trio.CapacityLimiter(1)
+        self._limiter = trio.CapacityLimiter(2)  # the journal, and beside it a snapshot
 
     @classmethod
     def open(
@@ -142,7 +113,8 @@ class ReplicatedLog:
     ) -> Any:
         """The result of the command once it is applied here; outcomes: see the module's text.
 
-        `request_id` (who, number) makes it safe to propose the same again; without it the log's own.
+        `request_id` (who, number) makes it safe to propose the same again; without it the log's
+        own.
         """
         waiter = self._enqueue(command, request_id)
         waiter.users += 1
@@ -150,11 +122,9 @@ class ReplicatedLog:
             with trio.move_on_after(timeout_s):
                 await waiter.done.wait()
         finally:
-            waiter.users -= 1
-            if not waiter.users:
-                self._waiting.pop(waiter.identity, None)
+            self._proposals.leave(waiter)
         if waiter.applied is None:
-            raise self._given_up(waiter)
+            raise given_up(waiter)
         if waiter.applied.error is not None:
             raise waiter.applied.error
         return waiter.applied.result
@@ -185,7 +155,7 @@ class ReplicatedLog:
             "journal_bytes": replica.journal.bytes_used,
             "syncs": replica.journal.syncs,
             "storage": "full" if replica.journal.full else "ok",
-            "in_flight": len(self._waiting),
+            "in_flight": len(self._proposals),
             "messages_dropped": self._dropped,
             "running": self._running,
         }
@@ -225,51 +195,23 @@ class ReplicatedLog:
 
     # -- proposals -------------------------------------------------------------------------------
 
-    def _enqueue(self, command: msgspec.Struct, request_id: Identity | None) -> _Waiter:
+    def _enqueue(self, command: msgspec.Struct, request_id: Identity | None) -> Waiter:
         if not self._running or self._closing:
             raise self._not_running()
-        if request_id is not None:
-            waiter = self._waiting.get(request_id)
-            if waiter is not None:
-                return waiter
+        waiter = self._proposals.find(request_id) if request_id is not None else None
+        if waiter is not None:
+            return waiter
         if self._replica.journal.full and not self._storage_look_again():
-            raise _storage_full()
-        if len(self._waiting) >= limits.IN_FLIGHT_MAX:
-            text = f"{limits.IN_FLIGHT_MAX} proposals wait already"
-            raise PlatformError("limit-exceeded", text)
-        proposer, sequence = request_id or (self._proposer, self._sequence + 1)
-        stamp = Stamp(
-            time_ms=self._replica.clock.now_ms(),
-            seed=self._replica.entropy.bytes(SEED_BYTES),
-            proposer=proposer,
-            sequence=sequence,
-        )
-        waiter = _Waiter(stamp.identity, encode(command, stamp))
-        if request_id is None:
-            self._sequence += 1
-        known = self._replica.machine.recall(stamp.identity)
-        self._waiting[stamp.identity] = waiter
-        if known is not None:
-            waiter.resolve(known)
-        else:
-            self._queue.append(waiter)
-            self._wake.set()
+            raise PlatformError("storage-full")
+        now_ms, seed = self._replica.clock.now_ms(), self._replica.entropy.bytes(SEED_BYTES)
+        waiter = self._proposals.add(command, request_id, time_ms=now_ms, seed=seed)
+        self._wake.set()
         return waiter
 
     def _storage_look_again(self) -> bool:
         """Is it time to try the full disk once more?"""
         now = self._replica.clock.monotonic_s()
         return now - self._storage_checked_s >= limits.STORAGE_RETRY_S
-
-    def _given_up(self, waiter: _Waiter) -> PlatformError:
-        if waiter.may_be_done:
-            who, number = waiter.identity
-            return PlatformError(
-                "unknown-outcome",
-                "the change was proposed, but its outcome did not come in time",
-                request_id=[who, number],
-            )
-        return PlatformError("unavailable", "there is no leader that could take the change")
 
     def _not_running(self) -> PlatformError:
         return PlatformError("unavailable", "the replicated log is not running")
@@ -293,11 +235,14 @@ class ReplicatedLog:
                 while not self._closing:
                     await self._step(nursery)
                     await self._rest()
+        except ExceptionGroup as group:
+            raise _only(group) from None
         finally:
             self._running = False
             if self._transport is not None:
                 self._transport.detach()
-            self._fail_all()
+            self._proposals.end(self._not_running())
+            self._release_snapshot_waiters(tuple(self._snapshot_waiters))
             self._ended.set()
 
     async def _recover(self, nursery: trio.Nursery) -> None:
@@ -315,14 +260,14 @@ class ReplicatedLog:
             await trio.lowlevel.checkpoint()
             return
         period_s = settings.tick_s if replica.has_peers else settings.idle_tick_s
-        if replica.journal.full or self._queue:
+        if replica.journal.full or self._proposals.queued:
             period_s = min(period_s, limits.STORAGE_RETRY_S)
         with trio.move_on_after(period_s):
             await self._wake.wait()
         self._wake = trio.Event()
 
     def _queue_ready(self) -> bool:
-        return bool(self._queue) and self._replica.leader is not None
+        return self._proposals.queued and self._replica.leader is not None
 
     async def _step(self, nursery: trio.Nursery) -> None:
         replica = self._replica
@@ -411,56 +356,24 @@ class ReplicatedLog:
 
     async def _submit(self) -> None:
         """Hand the waiting proposals to the library, as far as there is room and a leader."""
-        replica = self._replica
-        self._look_after_failures()
+        replica, proposals = self._replica, self._proposals
+        proposals.gave_back(replica.take_failures())
         if replica.journal.full and self._storage_look_again():
             await self._room(limits.COMMAND_BYTES_MAX)
         if replica.leader is None:
             return
-        self._resubmit()
+        if not replica.is_leader:
+            proposals.hand_over_again(replica.clock.monotonic_s() - limits.RESUBMIT_S)
         total = 0
-        while self._queue:
-            waiter = self._queue[0]
-            if waiter.done.is_set() or not waiter.users:
-                self._queue.popleft()
-                continue
-            needed = replica.needs_bytes(waiter.data)
-            if replica.is_leader and not await self._room(total + needed):
-                self._refuse_queue(_storage_full())
+        while (waiter := proposals.head()) is not None:
+            total += replica.needs_bytes(waiter.data)
+            if replica.is_leader and not await self._room(total):
+                proposals.refuse_queued(PlatformError("storage-full"))
                 return
-            if self._queue and self._queue[0] is waiter:
-                self._queue.popleft()
-                total += needed
-                waiter.attempts += 1
-                waiter.sent_s = replica.clock.monotonic_s()
-                replica.submit(waiter.data, waiter.identity)
-
-    def _refuse_queue(self, error: PlatformError) -> None:
-        while self._queue:
-            waiter = self._queue.popleft()
-            if not waiter.may_be_done:
-                waiter.refuse(error)
-
-    def _look_after_failures(self) -> None:
-        """What the library gave back goes into the queue again, until its sender gives up."""
-        for identity, definite in self._replica.take_failures():
-            waiter = self._waiting.get(identity)
-            if waiter is None:
+            if proposals.head() is not waiter:  # its sender gave up meanwhile
                 continue
-            waiter.attempts = max(0, waiter.attempts - 1)
-            waiter.uncertain |= not definite
-            if waiter not in self._queue:
-                self._queue.append(waiter)
-
-    def _resubmit(self) -> None:
-        """A follower does not hear of a lost command: hand it over again after a while (P28)."""
-        if self._replica.is_leader or not self._waiting:
-            return
-        late_s = self._replica.clock.monotonic_s() - limits.RESUBMIT_S
-        for waiter in self._waiting.values():
-            if waiter.attempts and waiter.sent_s < late_s and not waiter.done.is_set():
-                waiter.attempts, waiter.uncertain = 0, True
-                self._queue.append(waiter)
+            proposals.taken(waiter, replica.clock.monotonic_s())
+            replica.submit(waiter.data, waiter.identity)
 
     # -- out -------------------------------------------------------------------------------------
 
@@ -468,11 +381,9 @@ class ReplicatedLog:
         """Answer the proposers and tell the subscribers, in the order of the log."""
         for index, applied in self._replica.take_applied():
             if applied.identity is not None:
-                waiter = self._waiting.get(applied.identity)
-                if waiter is not None:
-                    waiter.resolve(applied)
+                self._proposals.resolve(applied)
             elif applied.events:
-                self._recall_all()  # a whole state came: outcomes may be in it
+                self._proposals.recall_all()
             if applied.events and self._recovered:
                 self._tell(index, applied.events)
 
@@ -482,22 +393,6 @@ class ReplicatedLog:
                 subscriber(index, events)
             except Exception:
                 logger.exception("a subscriber failed at entry %d", index)
-
-    def _recall_all(self) -> None:
-        for waiter in self._waiting.values():
-            known = self._replica.machine.recall(waiter.identity)
-            if known is not None:
-                waiter.resolve(known)
-
-    def _fail_all(self) -> None:
-        for waiter in self._waiting.values():
-            if waiter.may_be_done:
-                text = "the log ended while the change was on its way"
-                waiter.refuse(PlatformError("unknown-outcome", text))
-            else:
-                waiter.refuse(self._not_running())
-        self._queue.clear()
-        self._release_snapshot_waiters(tuple(self._snapshot_waiters))
 
     # -- snapshots -------------------------------------------------------------------------------
 
@@ -518,12 +413,15 @@ class ReplicatedLog:
         self._snapshot_waiters = [w for w in self._snapshot_waiters if not w.is_set()]
 
 
+def _only(exc: Exception) -> Exception:
+    """A group of one error says less than the error itself."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
+
+
 def _needed(message: Message) -> int:
     """Space in the journal that a message may take."""
     if isinstance(message, AppendEntries):
         return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)
     return Replica.needs_bytes(message.command) if isinstance(message, ApplyCommand) else 0
-
-
-def _storage_full() -> PlatformError:
-    return PlatformError("storage-full")

@@ -11,8 +11,8 @@ its own sub-system: a section owns its part, changes it only in its handlers and
 read the others through `ctx.sections`.
 
 Invariants
-  - `apply` is total: it returns whatever bytes it is given.  An error is a value of the log like any
-    other result; the replica that stopped at it would differ from those that went on.
+  - `apply` is total: it returns, whatever bytes it is given.  An error is a value of the log like
+    any other result; the replica that stopped at it would differ from those that went on.
   - It is deterministic: a function of the state, the index and the bytes.  No clock, no randomness,
     no iteration over sets, no texts of unforeseen exceptions.
   - The same command identity is applied at most once (dedup.py), by every replica alike.
@@ -54,7 +54,7 @@ class Barrier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StateReplaced(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Event: this replica took over a whole state; what subscribers derived from events is stale."""
+    """Event: this replica took over a whole state; what was derived from events is stale."""
 
     index: int
 
@@ -146,7 +146,7 @@ class Machine:
         return Applied(stamp.identity, applied.result, applied.error, events)
 
     def recall(self, identity: tuple[str, int]) -> Applied | None:
-        """The outcome of a command that was applied lately, also before a restart; None if unknown."""
+        """The outcome of a command that was applied lately, in this life or before; else None."""
         try:
             first = self._results.find(*identity)
         except PlatformError as error:
@@ -208,8 +208,8 @@ class Machine:
     def restore_bytes(self, data: bytes) -> None:
         """Take over a state.  A section that the snapshot does not have starts anew.
 
-        Raises `corrupt`, or `unsupported` when the snapshot has a section that is not known here: to
-        go on without it would lose it from the next snapshot.
+        Raises `corrupt`, or `unsupported` when the snapshot has a section that is not known
+        here: to go on without it would lose it from the next snapshot.
         """
         try:
             plain = _decode(data)

@@ -24,7 +24,7 @@ from paas.raft.snapshot import Chunk
 REGULAR = 0
 NO_OP = 1
 MEMBERSHIP = 2
-"""First byte of an entry: its kind, as the library numbers them.  Number 3 (version) is not used."""
+"""First byte of an entry: its kind, as the library numbers them; 3 (version) is not used."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
@@ -107,9 +107,13 @@ def decode(data: bytes) -> Message:
     if isinstance(message, AppendEntries):
         _check_entries(message)
     elif isinstance(message, ApplyCommand):
-        if message.command[:1] != bytes([REGULAR]) or len(message.command) > COMMAND_BYTES_MAX + 1:
-            raise RemoteError("only commands may be proposed from afar")
+        _check_command(message.command)
     return message
+
+
+def _check_command(command: bytes) -> None:
+    if command[:1] != bytes([REGULAR]) or len(command) > COMMAND_BYTES_MAX + 1:
+        raise RemoteError("only commands may be proposed from afar")
 
 
 def _check_entries(message: AppendEntries) -> None:

@@ -1,23 +1,23 @@
 """The rules T1-T7: what has to be put right in messages so that the library keeps to Raft.
 
-The library decides; these rules stand between it and the network, in both directions.  Each closes
-a hole by which an acknowledged write was lost or a replica left behind for good, shown by scripts on
-the bare library (docs/internals/raft.md tells the stories, tests/unit/raft/test_scenarios.py runs
-them):
+The library decides; these rules stand between it and the network, in both directions.  Each
+closes a hole by which an acknowledged write was lost or a replica left behind for good, shown by
+scripts on the bare library (docs/internals/raft.md tells the stories,
+tests/unit/raft/test_scenarios.py runs them):
 
   T1  An acknowledgement carries the term of its sender; one of another term is dropped.  (P04)
-  T2  An append carries a number that its answer echoes; a rejection of an append that was sent before
-      the last accepted rejection moves nothing.  (P12, livelock)
-  T3  A rejection inside our log asks for what follows our commit index: safe, since every leader has
-      all committed entries, and one round trip instead of one per entry.  (P13)
-  T4  Entries that we hold are taken off an append before the library sees it, which would cut our
-      log behind them, even for a heartbeat.  What is left conflicts, or is new, or is nothing: then
-      the append becomes a heartbeat at our own end that confirms no more than was compared.  A
-      conflict at or below the commit index ends the process.  (P03)
+  T2  An append carries a number that its answer echoes; a rejection of an append that was sent
+      before the last accepted rejection moves nothing.  (P12, livelock)
+  T3  A rejection inside our log asks for what follows our commit index: safe, since every leader
+      has all committed entries, and one round trip instead of one for each entry.  (P13)
+  T4  Entries that we hold are taken off an append before the library sees it, which would cut
+      our log behind them, even for a heartbeat.  What is left conflicts, or is new, or is
+      nothing: then the append becomes a heartbeat at our own end that confirms no more than was
+      compared.  A conflict at or below the commit index ends the process.  (P03)
   T5  A snapshot's messages carry no commit index: their log position was not compared.  (P02)
-  T6  A snapshot names its last entry; who holds that entry, or has applied past it, keeps its log and
-      says where to continue.  (P07)
-  T7  One vote per member and term.  (P14)
+  T6  A snapshot names its last entry; who holds that entry, or has applied past it, keeps its
+      log and says where to continue.  (P07)
+  T7  One vote for each member and term.  (P14)
 
 T0 (identity, schema, one live connection per peer) is in messages.py and transport.py.  Pure: one
 object per replica, no input or output; `incoming` and `finished` bracket the library's handling of

@@ -2,17 +2,18 @@
 
     file = magic, format, sha-256 of the rest | msgpack {last, previous, voters, state}
 
-`last` is the entry that the state ends with, `previous` the one before it; both are kept because the
-library's log begins with these two.  A snapshot is written to a new file, synced, renamed, and the
-directory synced; so at any moment there is exactly one valid snapshot or none yet.
+`last` is the entry that the state ends with, `previous` the one before it; both are kept because
+the library's log begins with these two.  A snapshot is written to a new file, synced, renamed,
+and the directory synced; so at any moment there is exactly one valid snapshot or none yet.
 
 Sending goes in chunks that each name the whole snapshot (index, term, digest, length) and their
 offset; a receiver accepts only the chunk it expects next, of one snapshot, and installs nothing but
 a file whose digest is right (rule T6).  The snapshot that exists stays sendable while a new one is
 being written.
 
-`align` brings journal and snapshot together at the start, before the library sees either: a crash
-may have come between the two.  It only ever drops entries that the snapshot contains or contradicts.
+`align` brings journal and snapshot together at the start, before the library sees either: a
+crash may have come between the two.  It only ever drops entries that the snapshot contains or
+contradicts.
 
 Keeper K2 and holes P05, P07, P15, P16, P36, P41 of docs/internals/raft.md; Raft thesis §5.
 """

@@ -8,23 +8,22 @@ taken away from it and given back as data:
     submit  ──────────┘       │                └─> applied (machine's outcomes, in order)
                               └─ snapshots (written by whoever runs `snapshot_job`)
 
-Its module's clock, randomness, codec, journal, serializer and poller are replaced by seams that look
-at the replica whose call is running; several replicas may live in one process, one call at a time.
-Nothing here waits, and nothing but the codec below ever becomes bytes: no pickle in the log, on the
-wire, in a snapshot or in a membership change.
+Its module's clock, randomness, codec, journal, serializer and poller are replaced by seams that
+look at the replica whose call is running; several replicas may live in one process, one call at
+a time. Nothing here waits, and nothing but the codec below ever becomes bytes: no pickle in the
+log, on the wire, in a snapshot or in a membership change.
 
 The order of a step is the caller's (log.py, and the simulation): receive and submit, `append`, make
 the journal durable, `tick`, make it durable again if the tick changed it, then let the outbox go
 (K1).
 
-Whatever raises out of this class (SafetyViolation, JournalFailed, a bug in the library) must end the
-process: the state in memory is then not to be trusted (K6).  Hooks and holes by name:
+Whatever raises out of this class (SafetyViolation, JournalFailed, a bug in the library) must end
+the process: the state in memory is then not to be trusted (K6).  Hooks and holes by name:
 docs/internals/raft.md.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,8 @@ from pysyncobj.node import Node
 from paas.base.errors import LocalError
 from paas.base.ports import Clock, Entropy, Files
 from paas.raft import library, messages, snapshot
-from paas.raft.journal import RECORD_OVERHEAD_BYTES, Entry, Journal, JournalFailed
+from paas.raft.adapters import LibraryLog, LibrarySnapshots, State
+from paas.raft.journal import RECORD_OVERHEAD_BYTES, Journal
 from paas.raft.limits import IN_FLIGHT_MAX
 from paas.raft.machine import Applied, Machine, StateReplaced
 from paas.raft.messages import MEMBERSHIP, NO_OP, REGULAR, Message
@@ -110,148 +110,6 @@ def _install_seams() -> None:
     so.Serializer = lambda name, size, fork, save, load, snapshots: snapshots
 
 
-class _Log:
-    """The journal as the library knows one: by position, payload first."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self.on_membership: Callable[[int], None] | None = None
-
-    def add(self, command: bytes, idx: int, term: int) -> None:
-        self._journal.append(bytes(command), idx, term)
-        if command[0] == MEMBERSHIP and self.on_membership is not None:
-            self.on_membership(idx)
-
-    def clear(self) -> None:
-        self._journal.clear()
-
-    def deleteEntriesFrom(self, position: int) -> None:  # noqa: N802 -- the library's name
-        self._journal.truncate(position)
-
-    def deleteEntriesTo(self, position: int) -> None:  # noqa: N802
-        self._journal.drop(position)
-
-    def __getitem__(self, item: Any) -> Any:
-        return self._journal.entries[item]
-
-    def __len__(self) -> int:
-        return len(self._journal.entries)
-
-    def setRaftCommitIndex(self, index: int) -> None:  # noqa: N802
-        self._journal.commit_index = index
-
-    def getRaftCommitIndex(self) -> int:  # noqa: N802
-        return self._journal.commit_index
-
-    def setCurrentTerm(self, term: int, voted_for: str | None) -> None:  # noqa: N802
-        self._journal.set_term(term, voted_for)
-
-    def getCurrentTerm(self) -> int:  # noqa: N802
-        return self._journal.term
-
-    def getVotedForNodeId(self) -> str | None:  # noqa: N802
-        return self._journal.voted_for
-
-    def onOneSecondTimer(self) -> None:  # noqa: N802
-        return None
-
-    def _destroy(self) -> None:
-        return None
-
-
-class _Snapshots:
-    """The library's serializer: no fork, no file of its own, nothing swallowed."""
-
-    def __init__(self, replica: Replica, file: snapshot.SnapshotFile, chunk_bytes: int) -> None:
-        self.file = file
-        self.state = so.SERIALIZER_STATE.NOT_SERIALIZING
-        self.receiver = snapshot.Receiver()
-        self.sender = snapshot.Sender(chunk_bytes)
-        self.job: Callable[[], None] | None = None
-        self._replica = replica
-        self._id = 0
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.state == so.SERIALIZER_STATE.SERIALIZING)
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.state == so.SERIALIZER_STATE.FAILED)
-
-    def checkSerializing(self) -> tuple[int, int | None]:  # noqa: N802
-        state = self.state
-        if state in (so.SERIALIZER_STATE.SUCCESS, so.SERIALIZER_STATE.FAILED):
-            self.state = so.SERIALIZER_STATE.NOT_SERIALIZING
-            self.sender.cancel_all()
-        return state, self._id
-
-    def serialize(self, data: tuple[Any, Entry, Entry, set[Node]], entry_id: int) -> None:
-        _, last, previous, cluster = data
-        if self.state != so.SERIALIZER_STATE.NOT_SERIALIZING or self.job is not None:
-            return
-        made = snapshot.Snapshot(
-            last=last,
-            previous=previous,
-            voters=sorted(node.id for node in cluster),
-            state=self._replica.machine.snapshot_bytes(),
-        )
-        self._id = entry_id
-        self.state = so.SERIALIZER_STATE.SERIALIZING
-        self.job = lambda: self._write(made)
-
-    def _write(self, made: snapshot.Snapshot) -> None:
-        """May run in a worker thread: touches the file, and `state` as its last act."""
-        try:
-            self.file.write(snapshot.encode(made))
-        except OSError as exc:
-            logger.warning("the snapshot at %d is not written: %s", made.index, exc)
-            self.state = so.SERIALIZER_STATE.FAILED
-            return
-        self._replica.snapshot_index = made.index
-        self.state = so.SERIALIZER_STATE.SUCCESS
-
-    def deserialize(self) -> tuple[None, Entry, Entry, list[Node]]:
-        """Load the file.  The library swallows what is raised here, so it is kept as well."""
-        try:
-            data = self.file.read()
-            if data is None:
-                raise LocalError("there is no snapshot to load")
-            made = snapshot.decode(data)
-            self._replica.machine.restore_bytes(made.state)
-        except BaseException as exc:
-            self._replica.fatal = exc
-            raise
-        self._replica.replaced(made.index)
-        return None, made.last, made.previous, [Node(name) for name in made.voters]
-
-    def getTransmissionData(self, node: Node) -> snapshot.Chunk | None:  # noqa: N802
-        """The last complete snapshot, also while the next one is being written."""
-        return self.sender.next(node.id, self.file.read)
-
-    def setTransmissionData(self, chunk: snapshot.Chunk | None) -> bool:  # noqa: N802
-        """True when a verified snapshot has replaced ours."""
-        if chunk is None or self.job is not None:
-            return False
-        if self.state == so.SERIALIZER_STATE.SERIALIZING:
-            return False  # our own is being written to the same place; the leader tries again
-        data = self.receiver.add(chunk)
-        if data is None:
-            return False
-        try:
-            self.file.write(data)
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                logger.warning("no room for the leader's snapshot: %s", exc)
-                return False
-            self._replica.fatal = JournalFailed(f"snapshot: {exc}")
-            return False
-        return True
-
-    def cancelTransmisstion(self, node: Node) -> None:  # noqa: N802
-        self.sender.cancel(node.id)
-
-
 class _Network(so.Transport):  # type: ignore[misc]
     """The library's transport: what it sends goes to the replica's outbox, past the rules."""
 
@@ -293,7 +151,9 @@ class _Engine(so.SyncObj):  # type: ignore[misc]
             serializeChecker=replica.snapshots,
         )
         others = [Node(name) for name in voters if name != replica.node]
-        super().__init__(Node(replica.node), others, conf, nodeClass=Node, transport=replica.network)
+        super().__init__(
+            Node(replica.node), others, conf, nodeClass=Node, transport=replica.network
+        )
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
         """Total, one kind of command, never the library's own dispatch (K6)."""
@@ -336,9 +196,9 @@ class Replica:
         self.fatal: BaseException | None = None
         self.snapshot_index = 0
         self.journal = Journal.open(files, salt=entropy.bytes(16))
-        self.log = _Log(self.journal)
+        self.log = LibraryLog(self.journal)
         file = snapshot.SnapshotFile(files)
-        self.snapshots = _Snapshots(self, file, self.settings.snapshot_chunk_bytes)
+        self.snapshots = LibrarySnapshots(self, file, self.settings.snapshot_chunk_bytes, Node)
         self.network = _Network(self)
         self.rules = Rules(self)
         self._peers = {name: Node(name) for name in voters if name != node}
@@ -489,7 +349,7 @@ class Replica:
 
     @property
     def compaction_due(self) -> bool:
-        if self.snapshots.state != so.SERIALIZER_STATE.NOT_SERIALIZING:
+        if self.snapshots.state != State.NOT_SERIALIZING:
             return False
         covered = self.applied_index - max(self.snapshot_index, self.first_index)
         entries = len(self.journal.entries)

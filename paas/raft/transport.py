@@ -1,9 +1,9 @@
 """How replicas reach each other: an interface, and a network in memory for several in one process.
 
-A transport carries whole messages between known peers.  What it must hold (rule T0): the name of a
-peer is proven, not claimed; there is one live connection per pair, each new one with a larger epoch;
-messages of one connection arrive in order, once, or are lost with the connection; queues towards a
-peer are bounded, and a peer that does not read is disconnected.
+A transport carries whole messages between known peers.  What it must hold (rule T0): the name of
+a peer is proven, not claimed; there is one live connection per pair, each new one with a larger
+epoch; messages of one connection arrive in order, once, or are lost with the connection; queues
+towards a peer are bounded, and a peer that does not read is disconnected.
 
 The receiver's methods only take note: they may be called at any time on the event loop's thread.
 """

@@ -61,8 +61,8 @@ class SystemFiles:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.realpath(root)
-        os.makedirs(self.root, mode=DIRECTORY_MODE, exist_ok=True)
         self._lock: int | None = None
+        _make_durable_directory(self.root)
 
     def lock(self) -> None:
         """Make this process the only user of the directory.  Raises `conflict`."""
@@ -103,11 +103,7 @@ class SystemFiles:
         os.unlink(self._absolute(path))
 
     def sync_dir(self, path: str = "") -> None:
-        descriptor = os.open(self._absolute(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_directory(self._absolute(path))
 
     def free_bytes(self) -> int:
         figures = os.statvfs(self.root)
@@ -122,3 +118,21 @@ class SystemFiles:
         if path and os.path.realpath(parent) != parent:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         return absolute
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_durable_directory(path: str) -> None:
+    """A directory that a power cut does not take back: each new name is synced in its parent."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_durable_directory(parent)
+    os.makedirs(path, mode=DIRECTORY_MODE, exist_ok=True)
+    _sync_directory(parent)

@@ -57,8 +57,7 @@ NO_SUCH_METHOD = -32601
 class ComponentError(Exception):
     """An error with a code of the platform: answered by others, or to be answered to a caller.
 
-    Codes are those of the component API: `invalid`, `refused`, `denied`, `conflict`, `timeout`,
-    `not-available`, `no-such-target`, `no-such-operation`, `failed`, `unknown-outcome`, …
+    Codes are those of the component API, such as `invalid`, `refused`, `timeout`, `failed`.
     """
 
     def __init__(self, code: str, message: str = "", **data: Any) -> None:
@@ -291,8 +290,7 @@ class Component:
             given["timeout"] = timeout
         mailbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         with self._pending_lock:
-            self._last_id += 1
-            identity = self._last_id
+            identity = self._last_id = self._last_id + 1
             self._pending[identity] = mailbox
         message = {"jsonrpc": "2.0", "id": identity, "method": method, "params": given}
         wait_s = (DEFAULT_TIMEOUT_S if timeout is None else timeout) + ANSWER_MARGIN_S
@@ -314,9 +312,8 @@ class Component:
         result: dict[str, Any] = self.request(method, params)
         with self._pending_lock:
             self._on_event[result["watch"]] = callback
-            early = self._early_events.pop(result["watch"], [])
-        for event in early:
-            self._events.put((callback, event))
+            for event in self._early_events.pop(result["watch"], []):
+                self._deliver(callback, event)
         return result
 
     # -- connection --------------------------------------------------------------------------------
@@ -458,7 +455,13 @@ class Component:
             if more:
                 self._workers += 1
         if more:
-            threading.Thread(target=self._worker, daemon=True).start()
+            try:
+                threading.Thread(target=self._worker, daemon=True).start()
+            except RuntimeError:  # the limit of processes; who works already goes on
+                with self._busy_lock:
+                    self._workers -= 1
+                    if not self._workers:
+                        raise
 
     def _worker(self) -> None:
         while True:
@@ -476,7 +479,7 @@ class Component:
 
     def _invoke(self, message: dict[str, Any]) -> None:
         call = Call(message["params"])
-        if call.deadline is not None and call.deadline < time.time():
+        if call.remaining() < 0:
             return
         operation = self._operations.get((call.object, call.operation))
         try:
@@ -521,8 +524,8 @@ class Component:
                 early = self._early_events.setdefault(event["watch"], [])
                 if len(early) < 1_000:
                     early.append(event)
-                return
-        self._deliver(callback, event)
+            else:
+                self._deliver(callback, event)
 
     def _deliver(self, callback: Callable[[Any], Any], value: Any) -> None:
         if self._event_thread is None:

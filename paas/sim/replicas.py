@@ -1,12 +1,12 @@
 """Several replicas of the log in one process: virtual time, links with delay and loss, crashes.
 
-Runs the real replica (paas.raft.syncobj) in the real order of a step, without an event loop, so that
-a minute of a cluster takes a fraction of a second and the same seed gives the same run.
+Runs the real replica (paas.raft.syncobj) in the real order of a step, without an event loop, so
+that a minute of a cluster takes a fraction of a second and the same seed gives the same run.
 
     turn(name) = deliver what is due ─> append ─> sync ─> tick ─> sync ─> queue the outbox
 
-After every turn the invariants are checked, over all replicas and all their earlier lives; the first
-one broken raises `Broken` with its name:
+After every turn the invariants are checked, over all replicas and all their earlier lives; the
+first one broken raises `Broken` with its name:
 
   - one leader in a term;
   - at a committed index always the same entry, on every replica;
@@ -316,7 +316,7 @@ class Cluster:
         self.replicas[name].request_snapshot()
 
     def converged(self) -> bool:
-        """Everybody lives, has one leader, and has the same state with all that was acknowledged."""
+        """Everybody lives under one leader and has the same state, with all acknowledged words."""
         states = {tuple(self.words[name].words) for name in self.names}
         everybody = len(self.replicas) == len(self.names) and len(self.leaders()) == 1
         return everybody and len(states) == 1 and self.acknowledged <= set(states.pop())

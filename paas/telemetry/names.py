@@ -11,8 +11,12 @@ LOG_KEYS: dict[str, str] = {
     "agent.bug": "an exception that nobody expected, with its traceback: report it",
     "agent.event": "a supervised agent started, ended, crashed (`error`), is restarted, or hangs",
     "agent.stop_failed": "an agent did not answer to the request to stop and was killed",
+    "certificate.renewal_failed": "the certificate could not be renewed yet; it is still good",
     "certificates.notice": "the certificate agent issued, refused or revoked something",
     "container.exited": "the process of a container ended, with the facts of the kernel",
+    "containers.unreachable": "the container controller does not answer; it is tried again",
+    "controller.trouble": "a step of a component's life failed and will be tried again",
+    "library.message": "what a part without a logger of its own had to say",
     "log.dropped": "lines were dropped since their reader was too slow; `count` of them",
     "node.ready": "all agents of the node run: components can be created",
 }

@@ -8,7 +8,6 @@ Api ── Controller ── FakeLog (real machine)
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -65,6 +64,8 @@ class SeededEntropy:
 class RecordingPeer:
     """A connected peer that keeps what it is told."""
 
+    closed = False
+
     def __init__(self, component: str | None = None) -> None:
         self.info: dict[str, Any] = {} if component is None else {"component": component}
         self.events: list[Event] = []
@@ -92,28 +93,21 @@ def manifest(name: str = "greeter", version: str = "1.0.0", **supervision: Any) 
     }
 
 
-def behave_well(_order: StartOrder) -> Behaviour:
-    return Behaviour()
-
-
 class ControlledNode:
     """See the module's text.  `restart_controller` does what a restart of the hub does."""
 
-    def __init__(
-        self,
-        nursery: trio.Nursery,
-        behaviour: Callable[[StartOrder], Behaviour] = behave_well,
-        *,
-        commit_s: float = 0.004,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, nursery: trio.Nursery, *, commit_s: float = 0.004, seed: int = 0) -> None:
+        self.now = Behaviour()
+        """What components do that are started from now on."""
+        self.by_incarnation: dict[int, Behaviour] = {}
+        """What those of certain incarnations do instead."""
         self._nursery = nursery
         self.entropy = SeededEntropy(seed)
         self.clock = TrioClock()
         self.state = ControllerState()
         self.groups = GroupState()
         self.log = FakeLog([self.state, self.groups], self.clock, self.entropy, commit_s=commit_s)
-        self.containers = FakeContainers(nursery, behaviour)
+        self.containers = FakeContainers(nursery, self._behaviour)
         self.harnesses = FakeHarnesses(nursery, self.containers)
         self.log_lines = LogLines()
         self.nodes = [NodeView(name=NODE)]
@@ -124,6 +118,9 @@ class ControlledNode:
         self.log.subscribe(lambda _index, events: self.events.extend(events))
         self._scope = trio.CancelScope()
         self._make_controller()
+
+    def _behaviour(self, order: StartOrder) -> Behaviour:
+        return self.by_incarnation.get(order.incarnation, self.now)
 
     def _make_controller(self) -> None:
         self.watches = Watches()
@@ -207,6 +204,16 @@ class ControlledNode:
         if instance is None:
             raise PlatformError("no-such-target", component)
         return instance
+
+    def states(self, component: str) -> list[str]:
+        """The states that were announced of it, in order."""
+        changes = [e for e in self.events if isinstance(e, messages.ComponentChanged)]
+        return [e.state for e in changes if e.component == component]
+
+    def ends(self, component: str) -> list[messages.ComponentEnded]:
+        """The ends that were announced of it, in order."""
+        ends = [e for e in self.events if isinstance(e, messages.ComponentEnded)]
+        return [e for e in ends if e.component == component]
 
     async def wait_state(self, component: str, *states: str, incarnation: int = 0) -> Instance:
         """Until it is in one of these states, in this incarnation or later."""

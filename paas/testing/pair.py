@@ -1,4 +1,4 @@
-"""Two peers joined back to back in memory: what one sends, the other receives, with real framing."""
+"""Two peers joined back to back in memory: what one sends the other receives, really framed."""
 
 from __future__ import annotations
 

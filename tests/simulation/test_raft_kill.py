@@ -1,5 +1,5 @@
-"""A real process on a real directory: killed with SIGKILL under writes, again and again; a real disk
-that is full.  What it had acknowledged must be there when it starts again.
+"""A real process on a real directory: killed with SIGKILL under writes, again and again; a real
+disk that is full.  What it had acknowledged must be there when it starts again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Random faults against the replicated log, from seeds: partitions, delay, resets, pauses, crashes,
 power cuts in the middle of a write, compaction at any moment; then everything heals.
 
-The invariants are those of paas.sim.replicas; at the end all replicas must agree and have everything
-that was ever acknowledged.  A seed that fails is reproduced by running it alone:
+The invariants are those of paas.sim.replicas; at the end all replicas must agree and have
+everything that was ever acknowledged.  A seed that fails is reproduced by running it alone:
 
     python -m pytest tests/simulation/test_raft_random.py -k "seed7-"
 """
@@ -14,7 +14,7 @@ import random
 import pytest
 
 from paas.raft.settings import RaftSettings
-from paas.sim.replicas import Cluster, PowerCut
+from paas.sim.replicas import Broken, Cluster, PowerCut
 
 FAULTS_S = 40.0
 HEALED_S = 30.0
@@ -24,11 +24,11 @@ PERIOD_S = 0.05
 class World:
     """A cluster and the misfortunes that one seed has in store for it."""
 
-    def __init__(self, seed: int, *, crashes: bool) -> None:
+    def __init__(self, seed: int, *, crashes: bool, bare: bool = False) -> None:
         self.random = random.Random(seed)
         self.crashes = crashes
         self.cluster = Cluster(
-            "ABCDE"[: self.random.choice([3, 3, 5])], seed=seed, settings=self._settings
+            "ABCDE"[: self.random.choice([3, 3, 5])], seed=seed, settings=self._settings, bare=bare
         )
         mean_s = self.random.choice([0.005, 0.03, 0.2])
         self.cluster.latency_s = lambda: mean_s * self.random.random() * 2
@@ -137,3 +137,17 @@ def test_nothing_acknowledged_is_lost_when_power_fails_at_any_moment(seed: int) 
     world.run()
     assert world.cluster.converged()
     assert world.cluster.crashes > 0
+
+
+def harmed(seed: int) -> bool:
+    world = World(seed, crashes=False, bare=True)
+    try:
+        world.run()
+    except Broken:
+        return True
+    return not world.cluster.converged()
+
+
+@pytest.mark.simulation
+def test_the_simulation_would_notice_if_the_rules_were_missing() -> None:
+    assert any(harmed(seed) for seed in range(1, 13))

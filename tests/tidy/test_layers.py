@@ -31,13 +31,22 @@ PUBLIC = {"client", "messages"}
 # (importing file, imported module): reason.  Every entry is a debt or a design, and says which.
 ALLOWED: dict[tuple[str, str], str] = {
     ("paas/container/launch.py", "paas.harness.settings"): "the launched process is the harness",
+    ("paas/bundle/state.py", "paas.raft.command.command"): "a section of the replicated state",
+    ("paas/cli/supervisor.py", "paas.node.settings.runtime_of"): "both must agree on the places",
+    ("paas/cli/supervisor.py", "paas.node.settings.short_name"): "both must agree on the places",
+    ("paas/real/kernel_bases.py", "paas.container.plan.Base"): "a plan's result is carried out",
 }
 
 # Who may see the real ports: entry points, and what puts processes together.
-# The template and what it forks are processes of their own, into which no port can be handed.
+# The template and what it forks (harnesses) are processes of their own, into which no port can be
+# handed; the container controller's shells are the kernel's face, and what decides there is pure.
 REAL_USERS = (
     *("paas/__main__.py", "paas/assembly/", "paas/real/", "paas/sim/", "paas/testing/"),
-    *("paas/cli/dev.py", "paas/container/template.py", "paas/container/launch.py"),
+    *("paas/cli/dev.py", "paas/cli/supervisor.py"),
+    *("paas/harness/main.py", "paas/harness/child.py"),
+    *("paas/container/template.py", "paas/container/launch.py", "paas/container/launcher.py"),
+    *("paas/container/engine.py", "paas/container/machine.py", "paas/container/parts.py"),
+    *("paas/container/pools.py", "paas/container/probe.py"),
 )
 
 ONLY_THERE = {

@@ -58,6 +58,9 @@ def imported_modules(modules: list[Any]) -> set[str]:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 names.add(node.value)
+                # `module:function`; the command table names modules of its own package.
+                module_name = node.value.partition(":")[0]
+                names |= {module_name, f"paas.cli.{module_name}"}
         used |= (names & known) - {module.module}
     return used
 

@@ -1,8 +1,8 @@
 """Attempts to leave a container, each by the shortest way; prints what the kernel answered.
 
 Runs inside, with the base's Python and nothing else.  Arguments: JSON map of system-call names
-to numbers, and JSON list of the probes to run (all when empty).  Prints a JSON map of probe to "ok" (it
-worked: a breach) or the name of the errno.
+to numbers, and JSON list of the probes to run (all when empty).  Prints a JSON map of probe to "ok"
+(it worked: a breach) or the name of the errno.
 """
 
 # ruff: noqa: T201

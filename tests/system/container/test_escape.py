@@ -19,7 +19,7 @@ import trio
 pytestmark = pytest.mark.system
 
 _PROBES = Path(__file__).with_name("escape_probes.py").read_text()
-_NAMES = set(re.findall(r'(?:syscall_probe\("\w+", |call\(|= call\()"(\w+)"', _PROBES))
+_NAMES = set(re.findall(r'(?:syscall_probe\("\w+",|\bcall\()\s*"(\w+)"', _PROBES))
 REFUSALS = {"EPERM", "EACCES", "ENOSYS", "ENOENT", "EROFS"}
 CALLS_REFUSED_BY_FILTER = {"EPERM", "ENOSYS"}
 

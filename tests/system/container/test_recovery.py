@@ -1,6 +1,6 @@
 """The controller is killed at any moment: what ran runs on, what was half made is removed."""
 
-# ruff: noqa: ASYNC110, ASYNC240
+# ruff: noqa: ASYNC240
 
 from __future__ import annotations
 

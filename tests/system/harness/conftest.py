@@ -7,11 +7,11 @@ own process, ordinary user.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,6 +29,7 @@ from paas.rpc.envelope import Form, Request
 from paas.wire import codec
 from paas.wire.registry import decode
 
+SDK = Path(__file__).parents[3] / "paas" / "sdk"
 PATIENCE_S = 20.0
 """How long a test waits for what must come: generous, so that only a real fault fails."""
 
@@ -142,7 +143,7 @@ class FakeHub:
 
     def send(self, data: bytes) -> None:
         assert self._socket is not None
-        if data:
+        with contextlib.suppress(BrokenPipeError):  # a harness that has ended hears nothing
             self._socket.sendall(data)
 
     # -- serving ---------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ def _be_harness(
         settings: dict[str, Any] = {
             "component": "ab" * 20,
             "command": command,
-            "environment": {"PYTHONPATH": os.pathsep.join(sys.path), **more.pop("environment", {})},
+            "environment": {"PYTHONPATH": str(SDK), **more.pop("environment", {})},
             "cwd": str(tmp_path),
             "protocol": protocol,
             "configuration": {"word": "hello"},
@@ -294,9 +295,9 @@ class Played:
         self._answers: dict[int, Any] = {}
         self.requests: list[dict[str, Any]] = []
         path = running.run_dir / "component.sock"
-        running.hub.until(path.exists)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(str(path))
+        # The socket is there a moment before anybody listens; the program itself starts later.
+        running.hub.until(lambda: self.socket.connect_ex(str(path)) == 0)
 
     def encode(self, message: dict[str, Any]) -> bytes:
         if self.form is Form.JSON:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from paas.harness import limits
-from paas.harness.settings import LogSettings
-
 
 def test_lines_of_both_streams_are_numbered_records(start: Any, hub: Any) -> None:
     start("sh", "-c", "echo one; echo two >&2; printf 'no end of line'").wait()
@@ -58,7 +55,7 @@ def test_a_flood_is_drained_bounded_and_counted(start: Any, hub: Any) -> None:
     assert resident_kb < 60 << 10
     hub.call("harness.stop", {"grace_s": 5})
     running.wait()
-    assert len(hub.records) <= LogSettings().queue_records_max + limits.LINES_BURST_MAX
+    assert len(hub.records) < count / 2
     # Every line is either here or counted.
     assert hub.dropped + len(hub.records) == count + 1
 

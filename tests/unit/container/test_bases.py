@@ -20,7 +20,7 @@ def test_only_listed_public_files_of_etc(tmp_path: Path) -> None:
     hidden = host / "etc/ssl/certs/hidden.pem"
     hidden.write_text("secret")
     hidden.chmod(0o600)
-    (host / "etc/ssl/certs/escape.pem").symlink_to("/root/key")
+    (host / "etc/ssl/certs/escape.pem").symlink_to("/home/somebody/key")
     (host / "etc/localtime").symlink_to("/usr/share/zoneinfo/UTC")
     base = prepare_host_base(str(tmp_path / "base"), str(host))
     etc = tmp_path / "base/etc"

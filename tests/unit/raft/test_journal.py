@@ -31,7 +31,7 @@ def filled(disk: SimDisk, count: int = 10) -> Journal:
     return journal
 
 
-# -- the model ---------------------------------------------------------------------------------------
+# -- the model -------------------------------------------------------------------------------------
 
 
 class Model:
@@ -143,7 +143,7 @@ def test_a_killed_process_loses_nothing_that_was_written(steps: list[tuple[str, 
         assert model.matches(journal)
 
 
-# -- damage ------------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -236,7 +236,7 @@ def test_term_and_vote_survive() -> None:
     assert (again.term, again.voted_for) == (7, "b")
 
 
-# -- a full or failing disk --------------------------------------------------------------------------
+# -- a full or failing disk ------------------------------------------------------------------------
 
 
 def test_a_full_disk_is_noticed_before_anything_is_promised() -> None:
@@ -305,7 +305,7 @@ def test_a_failure_of_a_sync_or_rename_ends_it(operation: str) -> None:
         journal.sync()
 
 
-# -- compaction --------------------------------------------------------------------------------------
+# -- compaction ------------------------------------------------------------------------------------
 
 
 def test_compaction_shortens_the_file_and_keeps_the_rest() -> None:

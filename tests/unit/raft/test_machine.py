@@ -1,4 +1,4 @@
-"""The state machine: total, deterministic, at most once; errors are values; events reach everybody."""
+"""The state machine: total, deterministic, at most once; errors are values; events reach all."""
 
 from __future__ import annotations
 
@@ -216,7 +216,11 @@ def test_the_same_log_gives_the_same_bytes_in_any_process() -> None:
     for seed in ("0", "1", "4711"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, check=True, text=True
+            [sys.executable, "-c", SCRIPT],
+            env=environment,
+            capture_output=True,
+            check=True,
+            text=True,
         )
         seen.add(done.stdout)
     assert len(seen) == 1

@@ -1,4 +1,4 @@
-"""The stories of docs/internals/raft.md: each loses or forks data on the bare library, and not with ours.
+"""The stories of docs/internals/raft.md: each harms data on the bare library, and not with ours.
 
 Every scenario is a function that is run twice: once with the rules taken off, where the harm must
 show (else the scenario proves nothing), and once as we ship it.  Names P.. and T../K.. are those of
@@ -183,7 +183,10 @@ def committed_without_majority(cluster: Cluster) -> bool:
     begin(cluster)
     cluster.propose("A", "base")
     cluster.run(0.5)
-    slow: Callable[[str, str, Message], bool] = lambda a, b, _m: (a, b) == ("B", "A")
+
+    def slow(source: str, target: str, _message: Message) -> bool:
+        return (source, target) == ("B", "A")
+
     cluster.hold = slow
     cluster.cut("A", "CDE")
     for number in range(10):

@@ -1,0 +1,149 @@
+"""Placement: who can, who is best, and why not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paas.base.errors import PlatformError
+from paas.scheduler import limits
+from paas.scheduler.client import Scheduler
+from paas.scheduler.feasible import parse_constraints
+from paas.scheduler.messages import Needs, NodeView, Placed, Request
+from paas.scheduler.plan import place
+
+GIB = 1 << 30
+NEEDS = Needs(memory_bytes=64 << 20, cpu=0.5)
+
+
+def node(name: str, **fields: object) -> NodeView:
+    values: dict[str, object] = {"memory_bytes": GIB, "cpu": 2.0, **fields}
+    return NodeView(name=name, **values)  # type: ignore[arg-type]
+
+
+def request(count: int = 1, type_name: str = "t@1", **fields: object) -> Request:
+    return Request(type=type_name, count=count, **{"needs": NEEDS, **fields})  # type: ignore[arg-type]
+
+
+def placed_on(*names: str, type_name: str = "t@1") -> list[Placed]:
+    return [Placed(node=name, type=type_name, needs=NEEDS) for name in names]
+
+
+def test_one_node_takes_all() -> None:
+    choices = place([node("n1")], [], request(50))
+    assert {choice.node for choice in choices} == {"n1"}
+
+
+def test_instances_of_a_type_are_spread() -> None:
+    nodes = [node(f"n{i}") for i in range(4)]
+    names = [choice.node for choice in place(nodes, [], request(8))]
+    assert sorted(names) == sorted(2 * ["n0", "n1", "n2", "n3"])
+
+
+def test_spread_counts_what_is_there() -> None:
+    nodes = [node("n1"), node("n2")]
+    assert place(nodes, placed_on("n1"), request())[0].node == "n2"
+
+
+def test_pressure_is_evened_out_between_types() -> None:
+    nodes = [node("n1"), node("n2")]
+    others = placed_on("n1", "n1", "n1", type_name="other@1")
+    assert place(nodes, others, request())[0].node == "n2"
+
+
+def test_the_larger_node_is_under_less_pressure() -> None:
+    nodes = [node("n1"), node("n2", memory_bytes=8 * GIB, cpu=8.0)]
+    assert place(nodes, [], request())[0].node == "n2"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"online": False}, "offline"),
+        ({"cordoned": True}, "cordoned"),
+        ({"bases": ("debian-12",)}, "base layer 'host' is not there"),
+        ({"memory_bytes": 1 << 20}, "memory: 64 MiB wanted, 4 MiB left"),
+    ],
+)
+def test_a_node_that_cannot_says_why(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        place([node("n1", **fields)], [], request())
+    assert caught.value.code == "no-placement"
+    assert caught.value.data["nodes"] == {"n1": [reason]}
+    assert reason in caught.value.message
+
+
+def test_all_reasons_are_told_at_once() -> None:
+    with pytest.raises(PlatformError) as caught:
+        place([node("n1", online=False, cordoned=True)], [], request())
+    assert caught.value.data["nodes"] == {"n1": ["offline", "cordoned"]}
+
+
+def test_disk_and_the_number_of_components_are_bounded() -> None:
+    needs = Needs(memory_bytes=0, cpu=0.0, disk_bytes=GIB)
+    with pytest.raises(PlatformError, match="disk"):
+        place([node("n1", disk_bytes=1 << 20)], [], request(needs=needs))
+    full = placed_on(*["n1"] * limits.COMPONENTS_PER_NODE_MAX)
+    with pytest.raises(PlatformError, match="the most a node takes"):
+        place([node("n1", memory_bytes=0)], full, request())
+
+
+def test_unknown_resources_bound_nothing() -> None:
+    assert place([node("n1", memory_bytes=0, cpu=0.0)], [], request())[0].node == "n1"
+
+
+def test_constraints_are_hard() -> None:
+    nodes = [node("n1"), node("n2")]
+    assert place(nodes, [], request(constraints=("node=n2",)))[0].node == "n2"
+    assert place(nodes, [], request(constraints=("node!=n2",)))[0].node == "n1"
+    with pytest.raises(PlatformError, match="constraint node=n3 does not hold"):
+        place(nodes, [], request(constraints=("node=n3",)))
+
+
+@pytest.mark.parametrize("text", ["", "node", "node=", "zone=a", "node!!=x", "=x", "node>2"])
+def test_a_bad_constraint_is_refused(text: str) -> None:
+    with pytest.raises(PlatformError) as caught:
+        parse_constraints([text])
+    assert caught.value.data["field"] == "constraints"
+
+
+def test_a_cluster_without_nodes_says_so() -> None:
+    with pytest.raises(PlatformError, match="the cluster has no node"):
+        place([], [], request())
+
+
+def test_all_or_none_and_which_one_did_not_fit() -> None:
+    tight = node("n1", memory_bytes=48 << 20)
+    with pytest.raises(PlatformError, match="number 4 of 9"):
+        place([tight], [], request(9))
+
+
+def test_a_choice_explains_all_nodes() -> None:
+    [choice] = place([node("n1"), node("n2", cordoned=True)], [], request())
+    best, refused = choice.verdicts
+    assert best.feasible
+    assert set(best.scores) == {"spread", "pressure"}
+    assert refused.reasons == ("cordoned",)
+
+
+def test_the_client_asks_for_the_nodes_each_time() -> None:
+    nodes = [node("n1")]
+    scheduler = Scheduler(lambda: nodes)
+    assert scheduler.place([], request())[0].node == "n1"
+    nodes[:] = [node("n2")]
+    assert scheduler.place([], request())[0].node == "n2"
+
+
+@given(st.integers(1, 6), st.integers(1, 30), st.randoms(use_true_random=False))
+def test_the_order_of_nodes_decides_nothing_and_the_spread_is_even(
+    count: int, wanted: int, chance: random.Random
+) -> None:
+    nodes = [node(f"n{i}", memory_bytes=0) for i in range(count)]
+    first = [choice.node for choice in place(nodes, [], request(wanted))]
+    chance.shuffle(nodes)
+    assert [choice.node for choice in place(nodes, [], request(wanted))] == first
+    numbers = [first.count(n.name) for n in nodes]
+    assert max(numbers) - min(numbers) <= 1
