@@ -1,8 +1,8 @@
 """`python -m paas <role>`: the entry point of every process of the platform.
 
-    node --state DIR       the node controller: started by `paas dev`, or by systemd in production
-    cleanup --state DIR    remove what a node that died left in the kernel
-    hub, containers, certificates        started by the node controller alone
+node --state DIR       the node controller: started by `paas dev`, or by systemd in production
+cleanup --state DIR    remove what a node that died left in the kernel
+hub, containers, certificates        started by the node controller alone
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ def run(state: str) -> int:
         return 1
     settings = settings_of(state)
     try:
-        trio.run(_tear_down, settings)
+        if os.path.isdir(f"{settings.state}/containers"):
+            trio.run(_tear_down, settings)
     except PlatformError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return 1
@@ -37,7 +38,5 @@ def run(state: str) -> int:
 
 
 async def _tear_down(settings: NodeSettings) -> None:
-    if not os.path.isdir(f"{settings.state}/containers"):
-        return
     engine = Engine(container_settings(settings), clock=SystemClock(), on_exit=lambda *_: None)
     await engine.teardown_node()

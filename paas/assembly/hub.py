@@ -1,6 +1,6 @@
 """The hub's process: replicated log, hub, component controller, log store, bundle store.
 
-    journal ── ReplicatedLog ── Machine ── sections: controller, groups, bundles
+    journal ── ReplicatedLog ── Machine ── sections: controller, groups, bundles, nodes
                     │ events
        ┌────────────┼──────────────┐
       Hub       Controller      Watches           harness.sock (harnesses)   api.sock (operators)
@@ -42,7 +42,9 @@ from paas.hub.policy import POLICY as HUB_POLICY
 from paas.hub.state import GroupState
 from paas.logs.agent import Logs
 from paas.logs.store import LogStore
+from paas.node.lifecycle import NodeEvent, NodeState
 from paas.node.settings import NodeSettings
+from paas.node.state import ChangeNode, Node, NodeRegister, ReportNode
 from paas.raft.log import ReplicatedLog
 from paas.raft.machine import Machine
 from paas.real.files import SystemFiles
@@ -97,7 +99,6 @@ class HubProcess:
         self.blobs = BlobStore(Path(agent.directories["blobs"]))
         self.bundles = Bundles(self.blobs, states.bundles, log, self.directory)
         self._log = log
-        self._capacity = _capacity(start.node)
         self.controller: Controller | None = None
         self.client: ContainersClient | None = None
 
@@ -136,12 +137,13 @@ class HubProcess:
         self.hub.listener = self.controller
         self.hub.records = self.logs
         self.replicated.subscribe(self.hub.state_changed)
+        self.replicated.subscribe(self.bundles.state_changed)
         resources = Resources(self.states.controller, self.states.groups, port)
         return Api(self.controller, self._neighbours()), resources
 
     def _neighbours(self) -> Neighbours:
         return Neighbours(
-            nodes=lambda: [self._capacity],
+            nodes=lambda: [_view(node) for node in self.states.nodes.nodes()],
             groups_of=self.states.groups.groups_of,
             has_bundle=lambda digest: digest in self.states.bundles.bundles,
             log_tail=self.logs.store,
@@ -150,6 +152,13 @@ class HubProcess:
             log_status=self.replicated.status,
             hub_status=self.hub.statistics,
         )
+
+    async def report(self, command: ReportNode | ChangeNode) -> None:
+        """Tell the cluster about this node; a full disk does not keep it from working."""
+        try:
+            await self._log.propose(command)
+        except PlatformError as exc:
+            self.agent.log.warning("node.not_reported", error=str(exc))
 
     # -- connections -----------------------------------------------------------------------------
 
@@ -193,15 +202,31 @@ class States:
         self.controller = ControllerState()
         self.groups = GroupState()
         self.bundles = BundleState()
+        self.nodes = NodeRegister()
 
     def machine(self) -> Machine:
-        return Machine([self.controller, self.groups, self.bundles])
+        return Machine([self.controller, self.groups, self.bundles, self.nodes])
 
 
-def _capacity(node: str) -> NodeView:
-    """What this machine has, for the scheduler."""
+def _view(node: Node) -> NodeView:
+    """A node as the scheduler wants it.  One that starts again may be given work already."""
     return NodeView(
-        name=node, memory_bytes=psutil.virtual_memory().total, cpu=float(psutil.cpu_count() or 1)
+        name=node.name,
+        memory_bytes=node.memory_bytes,
+        cpu=node.cpu,
+        disk_bytes=node.disk_bytes,
+        online=node.state in (NodeState.INITIALIZING, NodeState.AVAILABLE, NodeState.UNAVAILABLE),
+        cordoned=node.state is NodeState.UNAVAILABLE,
+    )
+
+
+def _report(node: str) -> ReportNode:
+    """What this machine has."""
+    return ReportNode(
+        node=node,
+        memory_bytes=psutil.virtual_memory().total,
+        cpu=float(psutil.cpu_count() or 1),
+        version=__version__,
     )
 
 
@@ -223,6 +248,7 @@ async def body(
     async with trio.open_nursery() as nursery:
         api, resources = await process.connect()
         await nursery.start(replicated.run)
+        await process.report(_report(agent.start.node))
         process.bundles.collect()
         dispatcher = Dispatcher(
             nursery, agent.clock, authorise=process.authorise, on_bug=agent.report_bug
@@ -237,6 +263,7 @@ async def body(
         await nursery.start(_serve_harnesses(process, dispatcher))
         await nursery.start(_serve_operators(process, dispatcher))
         await process.client.wait_connected()
+        await process.report(ChangeNode(node=agent.start.node, event=NodeEvent.READY))
         task_status.started()
 
 

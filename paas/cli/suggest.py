@@ -22,7 +22,7 @@ def improve(session: Session, error: PlatformError) -> PlatformError:
     if error.code not in ("no-such-target", "no-such-type", "no-such-method"):
         return error
     wanted = _wanted(error)
-    if not wanted:
+    if not wanted or "did you mean" in error.hint:
         return error
     try:
         names = _names(session, error.code)

@@ -37,6 +37,13 @@ ENVIRONMENT: dict[str, str] = {
     "XDG_STATE_HOME": "state of `paas dev` for other users than root (default ~/.local/state)",
 }
 
+COMPONENT_ENVIRONMENT: dict[str, str] = {
+    "PAAS_SOCKET": "the UNIX stream socket of its harness (protocol json or msgpack)",
+    "PAAS_FD": "the same channel as an open descriptor, for programs that cannot connect",
+    "PAAS_COMPONENT_ID": "its identifier",
+    "PAAS_ENDPOINT_<NAME>": "host:port to listen on, one for each [endpoints.<name>]",
+}
+
 FORMATTING = """\
 -o table   columns for people (the default); wide has more of them
 -o json    one JSON value; an empty list is [] with exit status 0

@@ -10,6 +10,8 @@ bundle known; a crash between leaves a blob that nobody knows, which the next st
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,6 +24,7 @@ from paas.bundle import limits, messages, signature
 from paas.bundle.build import manifest_of
 from paas.bundle.state import BundleForgotten, BundleState, BundleStored, PublisherTrusted
 from paas.bundle.store import BlobStore, Incoming
+from paas.controller.messages import TypeRegistered, TypeUnregistered
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.rpc.peer import Peer
 from paas.wire.registry import Nothing
@@ -66,8 +69,24 @@ class Bundles:
             self._uploads.pop(key)[0].abort()
 
     def collect(self) -> None:
-        """At a start: remove blobs that the log does not know."""
+        """At a start: note who refers to what, and remove blobs that the log does not know."""
+        for digest in self._state.bundles:
+            for user in self._users.types_of(digest):
+                self._refer(digest, user)
         self._store.collect(keep={digests.parse(d) for d in self._state.bundles})
+
+    def state_changed(self, _index: int, events: Sequence[object]) -> None:
+        """Subscriber of the replicated log: types hold the bundles that they are made of."""
+        for event in events:
+            if isinstance(event, TypeRegistered):
+                self._refer(event.bundle, event.type)
+            elif isinstance(event, TypeUnregistered):
+                self._store.release(digests.parse(event.bundle), event.type)
+
+    def _refer(self, digest: str, user: str) -> None:
+        """A blob that is missing here is no reason to stop: it is asked for when it is needed."""
+        with contextlib.suppress(PlatformError):
+            self._store.refer(digests.parse(digest), user)
 
     # -- uploads ---------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import trio
 
 from paas.base.errors import PlatformError, invalid
 from paas.base.ports import Clock
+from paas.controller.messages import ComponentChanged
 from paas.harness import messages as harness
 from paas.hub import limits, messages, openrpc, selection
 from paas.hub.client import HarnessListener, RecordSink
@@ -233,7 +234,7 @@ class Hub:
             if isinstance(event, MemberJoined | MemberLeft):
                 word = "joined" if isinstance(event, MemberJoined) else "left"
                 self._publish_member(index, event.group, event.component, word)
-            elif hasattr(event, "previous") and hasattr(event, "state"):
+            elif isinstance(event, ComponentChanged):
                 self._publish_change(index, event)
         self.wake()
 
@@ -255,7 +256,7 @@ class Hub:
                     ),
                 )
 
-    def _publish_change(self, index: int, event: Any) -> None:
+    def _publish_change(self, index: int, event: ComponentChanged) -> None:
         topics = [("group", g) for g in self._groups.groups_of(event.component)]
         for kind, key in [("components", ""), *topics]:
             for peer, number, since in self.watches.watchers(kind, key):

@@ -1,1 +1,1 @@
-"""The node controller: starts, watches and restarts the agents of a machine (platform document §4.6.5)."""
+"""The node controller: starts, watches, restarts the agents of a machine (platform §4.6.5)."""

@@ -24,7 +24,7 @@ PREALLOCATED_BYTES = 1 << 20
 RESERVED_BYTES = 128 << 10
 """Part of the preallocated space that proposals may not use: for terms, votes and elections."""
 
-FREE_BYTES_MIN = 1 << 20
+FREE_BYTES_MIN = 2 << 20
 """Space that stays free when the journal grows: a snapshot, which frees more, needs it."""
 
 BATCH_BYTES_MAX = 64 << 20
@@ -45,6 +45,9 @@ MESSAGE_BYTES_MAX = 1 << 20
 INBOX_MESSAGES_MAX = 4_096
 """Messages of peers that wait for the next step; more are dropped, which the protocol allows."""
 
+FULL_COMPACTION_ENTRIES = 10
+"""On a full disk the journal is compacted already for so few entries."""
+
 SNAPSHOT_CHUNK_BYTES = 64 << 10
 """Piece of a snapshot in one message."""
 
@@ -61,5 +64,6 @@ STORAGE_RETRY_S = 1.0
 
 assert APPEND_BYTES > COMMAND_BYTES_MAX + 64, "a command must never be sent in pieces"
 assert RESERVED_BYTES < PREALLOCATED_BYTES / 2
+assert FREE_BYTES_MIN > PREALLOCATED_BYTES, "a new journal must fit beside a full one"
 assert IN_FLIGHT_MAX <= DEDUP_WINDOW, "a proposal in flight must never be older than the window"
 assert MESSAGE_BYTES_MAX > APPEND_BYTES + COMMAND_BYTES_MAX + 4096

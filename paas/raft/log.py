@@ -275,7 +275,7 @@ class ReplicatedLog:
         await self._submit()
         replica.append()
         await self._sync()
-        if not replica.snapshots.busy and (replica.compaction_due and self._snapshot_allowed()):
+        if replica.compaction_due and self._snapshot_allowed():
             replica.request_snapshot()
         asked = tuple(self._snapshot_waiters)
         replica.tick()

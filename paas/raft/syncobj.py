@@ -39,7 +39,7 @@ from paas.base.ports import Clock, Entropy, Files
 from paas.raft import library, messages, snapshot
 from paas.raft.adapters import LibraryLog, LibrarySnapshots, State
 from paas.raft.journal import RECORD_OVERHEAD_BYTES, Journal
-from paas.raft.limits import IN_FLIGHT_MAX
+from paas.raft.limits import FULL_COMPACTION_ENTRIES, IN_FLIGHT_MAX
 from paas.raft.machine import Applied, Machine, StateReplaced
 from paas.raft.messages import MEMBERSHIP, NO_OP, REGULAR, Message
 from paas.raft.rules import Rules
@@ -353,6 +353,8 @@ class Replica:
             return False
         covered = self.applied_index - max(self.snapshot_index, self.first_index)
         entries = len(self.journal.entries)
+        if self.journal.full and covered > FULL_COMPACTION_ENTRIES:
+            return True  # a shorter journal may be all the room that is needed
         return covered > entries // 2 and (
             self.journal.bytes_used > self.settings.compaction_bytes
             or entries > self.settings.compaction_entries

@@ -288,7 +288,7 @@ class Component:
         given = dict(params or {})
         if timeout is not None:
             given["timeout"] = timeout
-        mailbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        mailbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         with self._pending_lock:
             identity = self._last_id = self._last_id + 1
             self._pending[identity] = mailbox
@@ -571,11 +571,8 @@ def _call_params(
     selector: str,
     attachments: list[dict[str, Any]] | None,
 ) -> dict[str, Any]:
-    params: dict[str, Any] = {
-        "target": target,
-        "operation": operation,
-        "inputs": {} if inputs is None else inputs,
-    }
+    given = {} if inputs is None else inputs
+    params: dict[str, Any] = {"target": target, "operation": operation, "inputs": given}
     if object:
         params["object"] = object
     if selector != "any":

@@ -18,6 +18,7 @@ LOG_KEYS: dict[str, str] = {
     "controller.trouble": "a step of a component's life failed and will be tried again",
     "library.message": "what a part without a logger of its own had to say",
     "log.dropped": "lines were dropped since their reader was too slow; `count` of them",
+    "node.not_reported": "what this node has could not be written into the cluster state",
     "node.ready": "all agents of the node run: components can be created",
 }
 

@@ -157,7 +157,10 @@ class FakeHub:
                 self._socket, _ = ready.accept()
                 self.connection = Connection(Form.COMPACT)
             elif ready is self._socket:
-                data = ready.recv(1 << 20)
+                try:
+                    data = ready.recv(1 << 20)
+                except ConnectionResetError:
+                    data = b""
                 if not data:
                     ready.close()
                     self._socket = None
@@ -207,6 +210,11 @@ class Running:
         self.hub.until(ended)
         words: dict[str, Any] = json.loads(self._exit_path.read_bytes())
         return words
+
+    def resident_kb(self) -> int:
+        """Memory of the harness; of interest is its growth, as it is a fork of the test."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
     def kill(self) -> None:
         if self.status is None:

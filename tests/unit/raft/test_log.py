@@ -238,6 +238,18 @@ async def test_a_full_disk_refuses_changes_goes_on_reading_and_recovers_by_itsel
         assert again.words == words.words
 
 
+async def test_a_journal_that_fills_a_small_disk_makes_room_by_a_snapshot() -> None:
+    disk, words = SimDisk(capacity_bytes=6 << 20), Words()
+    async with running(opened(disk, words)) as log:
+        with pytest.raises(PlatformError) as caught:  # noqa: PT012
+            for number in range(1_000):
+                await log.propose(Note(word=f"w{number}", filler="x" * 30_000))
+        assert caught.value.code == "storage-full"
+        await until(lambda: log.status()["storage"] == "ok")
+        await log.propose(Note(word="goes on"))
+        assert log.status()["journal_bytes"] < 2 << 20
+
+
 async def test_a_snapshot_that_finds_no_room_fails_and_harms_nothing() -> None:
     disk, words = SimDisk(), Words()
     async with running(opened(disk, words)) as log:
