@@ -235,8 +235,10 @@ async def body(
 ) -> None:
     """Recover the log, connect, open the sockets; ready when components can be created."""
     states = States()
+    files = SystemFiles(agent.directories["hub"])
+    files.lock()
     replicated = ReplicatedLog.open(
-        files=SystemFiles(agent.directories["hub"]),
+        files=files,
         clock=agent.clock,
         entropy=agent.entropy,
         machine=states.machine(),

@@ -11,6 +11,7 @@ import trio
 
 from paas.assembly.node_settings import settings_of
 from paas.base.errors import PlatformError
+from paas.base.supervisor import RestartIntensityExceeded
 from paas.certificates.client import mint_token
 from paas.identity.names import AgentName
 from paas.node.agent import NodeAgent, remove_runtime
@@ -30,10 +31,11 @@ def run(state: str) -> int:
     settings = settings_of(state)
     try:
         return trio.run(_main, settings)
-    except* PlatformError as group:
+    except* (PlatformError, RestartIntensityExceeded) as group:
         error = group.exceptions[0]
-        say(f"error: {error}")
-        sys.stderr.write(f"error: {error}\n")
+        text = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        say(f"error: {text}")
+        sys.stderr.write(f"error: {text}\n")
     return 1
 
 

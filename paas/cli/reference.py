@@ -143,8 +143,8 @@ def errors() -> str:
     lines = [
         "# Errors",
         "",
-        "Every error has a code, a message for people and a hint what to do. The exit status is that",
-        "of the command line. *Retryable*: the same request may succeed later.",
+        "Every error has a code, a message for people and a hint what to do. The exit status is",
+        "that of the command line. *Retryable*: the same request may succeed later.",
         "",
     ]
     for kind in CATALOGUE.values():

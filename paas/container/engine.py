@@ -147,6 +147,7 @@ class Engine:
             namespaces.adopt_orphans(False)
 
     async def _open(self, parts: Parts) -> None:
+        parts.nursery.start_soon(parts.launcher.open)  # its interpreter starts meanwhile
         await parts.open()
         parts.hooks = self._make_hooks(parts)
         await self._recover(parts)

@@ -62,6 +62,7 @@ class Channel(Connection):
         self.closed = False
         self.configured = False
         self.dropped_events = 0
+        self._reported_events = 0
 
     # -- out -------------------------------------------------------------------------------------
 
@@ -94,6 +95,13 @@ class Channel(Connection):
             return super()._request_bytes(identity, method, params)
         said = msgspec.UNSET if identity is None else identity
         return frame(_encode(_Message(id=said, method=method, params=msgspec.Raw(params))))
+
+    def report_dropped(self) -> int:
+        """How many events it missed, each time that number has doubled; else 0."""
+        if self.dropped_events < max(2 * self._reported_events, 1):
+            return 0
+        self._reported_events = self.dropped_events
+        return self.dropped_events
 
     # -- in --------------------------------------------------------------------------------------
 

@@ -425,6 +425,8 @@ class Session:
         for channel in list(self.channels.values()):
             if channel.waiting:
                 channel.expire(now_s)
+            if missed := channel.report_dropped():
+                self.note("warning", "the component does not read its channel", missed=missed)
         self.uplink.tick()
 
     def next_deadline_s(self) -> float | None:

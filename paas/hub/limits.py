@@ -2,8 +2,9 @@
 
 from paas.base.limits import FRAME_BYTES_MAX, OUTBOX_BYTES_MAX, OUTSTANDING_REQUESTS_MAX
 
-OPERATOR_CONNECTIONS_MAX = 4_096
-"""Open connections on the operators' socket; later ones are told so and closed."""
+OPERATOR_CONNECTIONS_MAX = 12_000
+"""Open connections on the operators' socket; later ones are told so and closed.  An idle one costs
+7 KB, so that 10,000 that somebody forgot to close do not shut others out."""
 
 HARNESS_CONNECTIONS_MAX = 12_000
 """Open connections of harnesses."""

@@ -142,7 +142,8 @@ class LogStore:
             if len(found) >= limit or size > limits.QUERY_BYTES_MAX:
                 break
             found.append(record)
-        found.sort(key=lambda r: (r.time, r.component, r.sequence))
+        found.reverse()
+        found.sort(key=lambda r: (r.time, r.component))  # stable: as they came, at the same time
         return found
 
     def tail(self, component: str, count: int) -> list[str]:

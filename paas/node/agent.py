@@ -5,6 +5,9 @@ its health.  A child ends when its process ends, when it does not answer, or whe
 cannot start; then the supervisor starts it anew, with back-off, and gives up above the intensity,
 which ends the node controller (whoever started that decides).
 
+The first processes of all agents are made at once: each imports its modules while those before it
+in the order get ready, and then waits to be told to start.
+
 Components are nobody's children here: they live on whatever happens to agents.
 """
 
@@ -62,6 +65,8 @@ class NodeAgent:
         self._jitter = jitter
         self._reap = reap
         self._own: set[int] = set()
+        self._spares: dict[str, tuple[subprocess.Popen[bytes], socket.socket]] = {}
+        """Processes that nobody has told to start yet."""
         self._supervisor: Supervisor | None = None
         self._generation = 0
         self.figures: dict[str, dict[str, Any]] = {}
@@ -71,6 +76,8 @@ class NodeAgent:
         lock = _locked(self._settings.state)
         try:
             self._prepare()
+            for subsystem in SUBSYSTEMS:
+                self._spares[subsystem.role] = self._spawn(subsystem)
             supervisor = Supervisor(
                 "node",
                 [self._child(s) for s in SUBSYSTEMS],
@@ -85,6 +92,10 @@ class NodeAgent:
                 await supervisor.run(task_status=task_status)
                 nursery.cancel_scope.cancel()
         finally:
+            for process, control in self._spares.values():
+                control.close()
+                process.kill()
+                process.wait()
             os.close(lock)
 
     async def _reap_orphans(self) -> None:
@@ -138,8 +149,8 @@ class NodeAgent:
     async def _run_agent(
         self, subsystem: Subsystem, asked: trio.Event, task_status: trio.TaskStatus[None]
     ) -> None:
-        process, control = self._spawn(subsystem)
-        self._own.add(process.pid)
+        spare = self._spares.pop(subsystem.role, None)
+        process, control = spare if spare is not None else self._spawn(subsystem)
         try:
             async with trio.open_nursery() as nursery:
                 sweeper = Sweeper()
@@ -222,6 +233,7 @@ class NodeAgent:
                 cwd="/",
                 start_new_session=True,
             )
+        self._own.add(process.pid)
         return process, ours
 
 

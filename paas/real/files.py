@@ -60,7 +60,7 @@ class SystemFiles:
     """`base.ports.Files` on a directory, which is created if needed."""
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.realpath(root)
+        self.root = os.path.abspath(root)
         self._lock: int | None = None
         _make_durable_directory(self.root)
 
@@ -113,11 +113,12 @@ class SystemFiles:
         """Raises LocalError for a path outside, OSError for a link on the way."""
         if path.startswith("/") or ".." in path.split("/"):
             raise LocalError(f"{path!r} is not a path inside the directory")
-        absolute = os.path.join(self.root, path) if path else self.root
-        parent = os.path.dirname(absolute)
-        if path and os.path.realpath(parent) != parent:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        return absolute
+        folder = self.root
+        for name in path.split("/")[:-1]:
+            folder = os.path.join(folder, name)
+            if os.path.islink(folder):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        return os.path.join(self.root, path) if path else self.root
 
 
 def _sync_directory(path: str) -> None:

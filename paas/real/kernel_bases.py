@@ -4,13 +4,22 @@ A small tree of our own holds the few files of /etc that programs need and empty
 host's /usr (and /bin, /lib*, ... where those are not links into it) is shown read-only on top.  No
 home directories, no /var, no /opt, no secrets: a file of /etc is taken only if it is on the list
 and readable by everybody.
+
+Containers live longer than the controller that prepared their base, and what lies below an overlay
+must not change while it is mounted.  So the tree is made anew only when the host's files are not
+those it was made from (their facts are kept beside it), and then the old tree is moved aside: who
+uses it goes on using it.  It goes with the node's state.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from paas.container.plan import Base
@@ -62,57 +71,105 @@ _ETC_OWN = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One file of /etc that is taken over: a copy, or a link to `goal` into what is shown anyway.
+
+    Size and time are there to tell whether the file is still the same.
+    """
+
+    name: str
+    goal: str
+    mode: int
+    size: int
+    mtime_ns: int
+
+
 def prepare_host_base(directory: str, host: str = "/") -> Base:
-    """(Re)make the tree in `directory` from the machine whose root is `host`."""
+    """The tree in `directory`, made from the machine whose root is `host` unless it is already."""
+    etc = os.path.join(host, "etc")
+    entries = list(_public_entries(etc))
+    links, trees = _top_level(host)
+    binds = [(os.path.join(host, name), f"/{name}") for name in ("usr", *trees)]
+    base = Base(name="host", lower=directory, binds=tuple(binds))
+    facts = hashlib.sha256(repr((entries, links, trees, _EMPTY, _ETC_OWN)).encode()).hexdigest()
+    facts_file = Path(f"{directory}.facts")
+    if facts_file.exists() and facts_file.read_text() == facts and os.path.isdir(directory):
+        return base
     fresh = f"{directory}.new"
     remove_tree(fresh)
-    for name in _EMPTY:
-        os.makedirs(f"{fresh}/{name}")
-    os.makedirs(f"{fresh}/usr")
-    binds = [(os.path.join(host, "usr"), "/usr")]
-    for name in _TREES:
-        source = os.path.join(host, name)
-        if os.path.islink(source):
-            os.symlink(os.readlink(source), f"{fresh}/{name}")
-        elif os.path.isdir(source):
-            os.mkdir(f"{fresh}/{name}")
-            binds.append((source, f"/{name}"))
-    _fill_etc(os.path.join(host, "etc"), f"{fresh}/etc")
-    for name in ("log", "tmp", "cache", "lib"):
-        os.mkdir(f"{fresh}/var/{name}")
+    os.makedirs(fresh)
+    for name in (*_EMPTY, "usr", *trees, "var/log", "var/tmp", "var/cache", "var/lib"):
+        os.mkdir(f"{fresh}/{name}")
+    for name, goal in links.items():
+        os.symlink(goal, f"{fresh}/{name}")
+    _fill_etc(entries, etc, f"{fresh}/etc")
     os.chmod(fresh, 0o755)
-    remove_tree(directory)
+    _move_aside(directory)
     os.rename(fresh, directory)
-    return Base(name="host", lower=directory, binds=tuple(binds))
+    facts_file.write_text(facts)
+    return base
 
 
-def _fill_etc(source: str, target: str) -> None:
-    for name in _ETC_FILES:
-        _copy_public(f"{source}/{name}", f"{target}/{name}")
-    for name in _ETC_TREES:
-        for folder, _, files in os.walk(f"{source}/{name}"):
-            for file in files:
-                path = os.path.join(folder, file)
-                _copy_public(path, target + path[len(source) :])
+def _top_level(host: str) -> tuple[dict[str, str], list[str]]:
+    """What stands beside /usr on the host: links with their goals, and directories."""
+    links: dict[str, str] = {}
+    trees: list[str] = []
+    for name in _TREES:
+        path = os.path.join(host, name)
+        if os.path.islink(path):
+            links[name] = os.readlink(path)
+        elif os.path.isdir(path):
+            trees.append(name)
+    return links, trees
+
+
+def _move_aside(directory: str) -> None:
+    if os.path.isdir(directory):
+        free = next(n for n in count(1) if not os.path.lexists(f"{directory}.{n}"))
+        os.rename(directory, f"{directory}.{free}")
+
+
+def _public_entries(etc: str) -> Iterator[_Entry]:
+    names = list(_ETC_FILES)
+    for tree in _ETC_TREES:
+        for folder, _, files in os.walk(f"{etc}/{tree}"):
+            names += (os.path.join(folder, file)[len(etc) + 1 :] for file in files)
+    for name in sorted(names):
+        entry = _entry(etc, name)
+        if entry is not None:
+            yield entry
+
+
+def _entry(etc: str, name: str) -> _Entry | None:
+    """A link into what is shown anyway, or a file that everybody may read; else None."""
+    path = f"{etc}/{name}"
+    try:
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            goal = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+            if goal.startswith("/usr/"):
+                return _Entry(name, goal, found.st_mode, found.st_size, found.st_mtime_ns)
+            found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IROTH:
+        return _Entry(name, "", found.st_mode, found.st_size, found.st_mtime_ns)
+    return None
+
+
+def _fill_etc(entries: list[_Entry], source: str, target: str) -> None:
+    for entry in entries:
+        path = f"{target}/{entry.name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if entry.goal:
+            os.symlink(entry.goal, path)
+            continue
+        try:
+            shutil.copyfile(f"{source}/{entry.name}", path)
+        except FileNotFoundError:
+            continue  # gone meanwhile
+        os.chmod(path, 0o755 if entry.mode & stat.S_IXOTH else 0o644)
     for name, text in _ETC_OWN.items():
         Path(target, name).write_text(text)
         os.chmod(f"{target}/{name}", 0o644)
-
-
-def _copy_public(source: str, target: str) -> None:
-    """Copy a link into what is shown anyway, or a file that everybody may read."""
-    try:
-        found = os.lstat(source)
-        if stat.S_ISLNK(found.st_mode):
-            goal = os.path.normpath(os.path.join(os.path.dirname(source), os.readlink(source)))
-            if goal.startswith("/usr/"):
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                os.symlink(goal, target)
-                return
-            found = os.stat(source)
-        if stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IROTH:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            shutil.copyfile(source, target)
-            os.chmod(target, 0o755 if found.st_mode & stat.S_IXOTH else 0o644)
-    except FileNotFoundError:
-        return

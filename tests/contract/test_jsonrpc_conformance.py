@@ -1,4 +1,4 @@
-"""Our JSON-RPC 2.0 against an independent implementation, in both directions, and the examples of §7.
+"""Our JSON-RPC 2.0 against an independent implementation, both ways, and the examples of §7.
 
 pjrpc's client speaks to our connection core; our connection core speaks to pjrpc's dispatcher; and
 both servers get the same texts and must answer with the same ids and error numbers.
@@ -129,10 +129,13 @@ class TheirServer:
         def fail() -> None:
             raise pjrpc.server.exceptions.JsonRpcError(-32042, "broken", {"code": "conflict"})
 
+        def several(a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0) -> list[Any]:
+            return ["hello", 5]
+
         for name, function in (("subtract", subtract), ("echo", echo), ("fail", fail)):
             methods.add_method(function, name)
         for name in ("get_data", "update", "notify_sum", "notify_hello"):
-            methods.add_method(lambda *_: ["hello", 5], name)
+            methods.add_method(several, name)
         self._dispatcher = pjrpc.server.Dispatcher()
         self._dispatcher.add_methods(methods)
 
@@ -292,7 +295,6 @@ EXAMPLES = [
     '{%s, "method": 1, "params": "bar"}',
     '[{%s, "method": "subtract", "params": [1, 2], "id": 1}, {%s, "method"',
     "[]",
-    '[{%s, "method": "notify_sum", "params": [1]}, {%s, "method": "notify_hello"}]',
     '[{%s, "method": "echo", "id": "a"}, {%s, "method": "foobar", "id": "b"}]',
     '{%s, "method": "echo", "params": {"value": null}, "id": 0}',
     '{%s, "method": "subtract", "params": [1], "id": 7}',
@@ -333,9 +335,17 @@ def test_a_batch_with_invalid_entries_is_answered_entry_by_entry() -> None:
     assert shape(OurServer().answer("[1,2,3]")) == [(None, "error", -32600)] * 3
 
 
+def test_a_batch_of_notifications_is_not_answered_with_an_empty_array() -> None:
+    """§6; pjrpc's dispatcher does answer with one."""
+    server = OurServer()
+    text = '[{%s, "method": "notify_sum", "params": [1]}, {%s, "method": "notify_hello"}]'
+    assert server.answer(text.replace("%s", V)) == ""
+    assert server.told == ["notify_sum", "notify_hello"]
+
+
 @pytest.mark.parametrize("identity", ['"text"', "0", "-7", "1.5", "null", "123456789012345678901"])
 def test_the_id_comes_back_as_it_went(identity: str) -> None:
-    said = OurServer().answer('{%s, "method": "echo", "id": %s}' % (V, identity))
+    said = OurServer().answer(f'{{{V}, "method": "echo", "id": {identity}}}')
     assert json.loads(said)["id"] == json.loads(identity)
 
 

@@ -219,7 +219,8 @@ class Running:
     def kill(self) -> None:
         if self.status is None:
             for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
-                os.kill(int(child), 9)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(int(child), 9)  # each has a session of its own
             os.kill(self.pid, 9)
             os.waitpid(self.pid, 0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -183,7 +182,6 @@ def test_signals_that_python_ignores_are_not_ignored_in_the_program(start: Any, 
 
 
 @pytest.mark.system
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 def test_the_program_is_the_components_user_and_only_its_group_may_connect(
     start: Any, hub: Any
 ) -> None:

@@ -35,10 +35,33 @@ def test_only_listed_public_files_of_etc(tmp_path: Path) -> None:
     assert base.binds == ((f"{host}/usr", "/usr"), (f"{host}/lib64", "/lib64"))
 
 
-def test_preparing_again_replaces(tmp_path: Path) -> None:
+def test_preparing_again_leaves_what_containers_stand_on(tmp_path: Path) -> None:
     host = tmp_path / "host"
     (host / "usr").mkdir(parents=True)
     first = prepare_host_base(str(tmp_path / "base"), str(host))
-    (tmp_path / "base/etc/stray").write_text("x")
+    before = (tmp_path / "base/etc").stat()
     assert prepare_host_base(str(tmp_path / "base"), str(host)) == first
+    after = (tmp_path / "base/etc").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_another_host_makes_another_tree_and_keeps_the_old_one(tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    (host / "usr").mkdir(parents=True)
+    (host / "etc").mkdir()
+    for text in ("one", "two", "three"):
+        (host / "etc/services").write_text(text * 10)
+        prepare_host_base(str(tmp_path / "base"), str(host))
+        assert (tmp_path / "base/etc/services").read_text() == text * 10
+    assert (tmp_path / "base.1/etc/services").read_text() == "one" * 10
+    assert (tmp_path / "base.2/etc/services").read_text() == "two" * 10
+
+
+def test_a_tree_that_was_not_finished_is_made_again(tmp_path: Path) -> None:
+    host = tmp_path / "host"
+    (host / "usr").mkdir(parents=True)
+    prepare_host_base(str(tmp_path / "base"), str(host))
+    (tmp_path / "base.facts").unlink()
+    (tmp_path / "base/etc/stray").write_text("x")
+    prepare_host_base(str(tmp_path / "base"), str(host))
     assert not (tmp_path / "base/etc/stray").exists()

@@ -414,6 +414,10 @@ def test_events_for_a_component_that_does_not_read_are_dropped_and_counted(stage
     for _ in range(20):
         stage.say(stage.hub.notify("component.event", event))
     assert stage.channel.dropped_events > 0
+    stage.at(0.1)
+    batch = stage.session.capture.batch()
+    assert batch is not None
+    assert decode(batch, Records).records[0].fields["missed"] == stage.channel.dropped_events
     assert stage.channel.outbox.bytes < limits.CHANNEL_OUTBOX_BYTES_MAX + (2 << 20)
 
 

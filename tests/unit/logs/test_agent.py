@@ -31,7 +31,7 @@ from paas.wire.registry import decode
 class Everyone:
     """Components `a`, `b` of type `t` and `u`, in groups."""
 
-    types = {"a": "t@1", "b": "u@2"}  # noqa: RUF012
+    types = {"a": "t@1", "b": "u@2"}
 
     def __init__(self) -> None:
         self.groups: dict[str, list[str]] = {}

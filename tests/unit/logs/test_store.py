@@ -1,4 +1,4 @@
-"""The log store: bounds in memory and on disk, restarts, duplicates, full disks, strange records."""
+"""The log store: bounds in memory and on disk, restarts, duplicates, a full disk, odd records."""
 
 from __future__ import annotations
 
@@ -126,6 +126,13 @@ def test_records_of_components_are_merged_by_time(store: LogStore) -> None:
         ("b", 8),
     ]
     assert {r.component for r in store.query(lambda r: r.component == "a")} == {"a"}
+
+
+def test_records_of_one_moment_stay_as_they_came(store: LogStore) -> None:
+    for number, sequence in enumerate([0, 7, 0, 8, 0]):
+        store.append([record(sequence, time=1.0, message=str(number))])
+    assert [r.message for r in store.query(everything)] == ["0", "1", "2", "3", "4"]
+    assert [r.message for r in store.query(everything, limit=2)] == ["3", "4"]
 
 
 def test_the_tail_of_a_component(store: LogStore) -> None:

@@ -39,7 +39,7 @@ def invoke(identity: Any, operation: str) -> None:
         send({"id": identity, "result": [1, 2, 3]})
     elif operation == "half":
         channel.sendall(b'{"jsonrpc":"2.0","id":%d,"result":{"outp' % identity)
-        channel.close()
+        channel.shutdown(socket.SHUT_RDWR)
         time.sleep(1000)
     elif operation == "oversized":
         try:
