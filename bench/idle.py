@@ -7,7 +7,7 @@ import time
 from bench.cluster import Client, Cluster
 from bench.figures import Figure
 from bench.native import Native
-from bench.processes import Process, by_role, cpu_by_role, of_cluster, pss_by_role
+from bench.processes import MIB, Process, alone_bytes, by_role, cpu_by_role, of_cluster, pss_by_role
 
 PLATFORM_BAR_MIB = 250.0
 CPU_BAR_PERCENT = 3.0
@@ -20,10 +20,10 @@ def idle(quick: bool) -> list[Figure]:
     """Nothing, then 10, then 50 sleeping native components."""
     look_s = 5.0 if quick else 30.0
     with Cluster() as cluster, cluster.client() as client:
-        native = Native(cluster)
-        kind = cluster.push(native.source)
+        kind = cluster.push(Native(cluster).source)
         time.sleep(SETTLE_S)
         memory, cpu = _look(cluster, look_s)
+        alone = alone_bytes(of_cluster(cluster)) / MIB
         empty = sum(memory.values())
         figures = [
             Figure(
@@ -32,6 +32,13 @@ def idle(quick: bool) -> list[Figure]:
                 unit="MiB",
                 bar=PLATFORM_BAR_MIB,
                 note=_parts(memory, "{:.0f}"),
+            ),
+            Figure(
+                what="idle platform, memory if nothing else ran on the machine",
+                value=alone,
+                unit="MiB",
+                bar=PLATFORM_BAR_MIB,
+                note="upper bound: pages of files are not shared with strangers",
             ),
             Figure(
                 what=f"idle platform, processor, over {look_s:.0f} s",

@@ -2,14 +2,16 @@
 
 Whose process is whose: everything below the cluster's supervisor, and everything in control groups
 of its own (harnesses outlive the agent that started them).  PSS counts a page that n processes
-share as 1/n for each, so that the sum over processes is what they really take together.
+share as 1/n for each, so that the sum over processes is what they really take together.  Programs
+that are no part of the cluster but use the same libraries make it look smaller; `alone_bytes` is
+the upper bound: what it would be if nothing else ran on the machine.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +54,14 @@ def by_role(processes: Iterable[Process], role: str) -> list[int]:
 
 def pss_bytes(pid: int) -> int:
     """Proportional set size; 0 for a process that has ended."""
+    return _rollup_kib(pid, "Pss") * 1024
+
+
+def _rollup_kib(pid: int, name: str) -> int:
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
     except OSError:
         pass
     return 0
@@ -67,6 +73,39 @@ def pss_by_role(processes: Iterable[Process]) -> dict[str, float]:
     for process in processes:
         total[process.role] += pss_bytes(process.pid)
     return {role: round(size / MIB, 2) for role, size in total.items()}
+
+
+def alone_bytes(processes: Iterable[Process]) -> int:
+    """Memory of the cluster alone: its anonymous pages, and each page of a file once."""
+    anonymous_kib = 0
+    files: dict[tuple[str, ...], int] = {}
+    for process in processes:
+        anonymous_kib += _rollup_kib(process.pid, "Pss_Anon")
+        for mapping, sizes in _mappings(process.pid):
+            resident = sizes.get("Rss", 0) - sizes.get("Anonymous", 0)
+            if resident > 0:
+                files[mapping] = max(files.get(mapping, 0), resident)
+    return (anonymous_kib + sum(files.values())) * 1024
+
+
+def _mappings(pid: int) -> Iterator[tuple[tuple[str, ...], dict[str, int]]]:
+    """(offset, device, inode, permissions) and sizes in KiB of each mapping of a process."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps").read_text().splitlines()
+    except OSError:
+        return
+    key: tuple[str, ...] = ()
+    sizes: dict[str, int] = {}
+    for line in lines:
+        words = line.split()
+        if not words[0].endswith(":"):
+            if key:
+                yield key, sizes
+            key, sizes = (words[2], words[3], words[4], words[1]), {}
+        elif len(words) == 3 and words[2] == "kB":
+            sizes[words[0][:-1]] = int(words[1])
+    if key:
+        yield key, sizes
 
 
 def cpu_by_role(before: Iterable[Process], after: Iterable[Process]) -> dict[str, float]:

@@ -290,6 +290,9 @@ def build_layer(order: LaunchOrder) -> None:
     user = order.uid_base + limits.COMPONENT_UID
     group = order.uid_base + limits.COMPONENT_GID
     os.chown(f"{layer}/app-upper", user, group)
+    run = f"{layer}/upper/run"  # the harness makes the component's socket there
+    os.mkdir(run, 0o755)
+    os.chown(run, order.uid_base, order.uid_base)
     etc = f"{layer}/upper/etc"
     os.mkdir(etc, 0o755)
     Path(etc, "hostname").write_text(f"{order.host_name}\n")

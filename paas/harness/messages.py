@@ -43,7 +43,7 @@ class PhaseChange(Params, frozen=True, kw_only=True):
     """The component's phase has changed, as its harness sees it.
 
     `reason` is free text for `unavailable`, and for `exited` one of `normal`, `exit:<code>`,
-    `signal:<name>`, `not-ready` (ready timeout), `exec:<text>` (could not be started).
+    `signal:<name>`, `not-ready` (ready timeout), `start-failed:<text>`.
     """
 
     phase: HarnessPhase

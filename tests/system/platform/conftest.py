@@ -61,6 +61,8 @@ class Platform:
         self.state = state
         self.home = home
         self.runtime = Path(runtime_of(os.path.realpath(state)))
+        self.made: list[str] = []
+        """What a fixture has created in it."""
         self._connection: Connection | None = None
         self._sources = 0
 
@@ -325,6 +327,27 @@ def fresh(make: Callable[..., Platform]) -> Platform:
     one = make()
     one.start()
     return one
+
+
+@pytest.fixture(scope="session")
+def as_nobody() -> Callable[..., Done]:
+    """`as_nobody(environment, words…)`: run Python as a user who may read files and nothing else."""
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", sys.executable]
+
+    def go(environment: dict[str, str], *more: str) -> Done:
+        return Done(
+            subprocess.run(
+                [*words, *more],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        )
+
+    return go
 
 
 @pytest.fixture(scope="session")
