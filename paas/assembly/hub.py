@@ -30,6 +30,7 @@ from paas.base.errors import PlatformError
 from paas.bundle.state import BundleState
 from paas.bundle.store import BlobStore
 from paas.container.client import ContainersClient
+from paas.container.limits import UID_BASE_MIN
 from paas.controller.agent import Controller
 from paas.controller.api import Api, Neighbours
 from paas.controller.bundles import Bundles
@@ -172,7 +173,13 @@ class HubProcess:
 
     @staticmethod
     def harness_opened(peer: Peer) -> None:
-        """A harness speaks for itself, and once it has said hello for its component."""
+        """A harness speaks for itself, and once it has said hello for its component.
+
+        The socket is open to every user of the machine, since containers have users of their own;
+        who is not one of those has no business here.
+        """
+        if peer.info["credentials"].uid < UID_BASE_MIN:
+            raise PlatformError("denied", "only harnesses in containers connect here")
         peer.info["roles"] = frozenset({"harness"})
 
     def closed(self, peer: Peer) -> None:

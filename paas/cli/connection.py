@@ -11,6 +11,7 @@ so for requests that change something.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -112,7 +113,9 @@ class Connection:
             raise PlatformError("limit-exceeded", f"a request has at most {FRAME_BYTES_MAX} bytes")
         try:
             self._sock.settimeout(wait_s)
-            self._sock.sendall(data)
+            # A hub that refuses us says why and hangs up, perhaps before we have spoken.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._sock.sendall(data)
             return self._answer(self._last, time.monotonic() + wait_s)
         except TimeoutError:
             raise PlatformError("timeout", f"{method}: the hub does not answer") from None

@@ -1,8 +1,8 @@
 """`python -m paas.cli.reference`: the reference pages, from the tables that the code runs on (io).
 
-    messages.md    the register of messages          errors.md    the catalogue of errors
-    lifecycles.md  every life-cycle table             settings.md  settings, environment variables
-    cli.md         the table of commands
+    messages.md    the register of messages    errors.md    the catalogue of errors
+    lifecycles.md  every life-cycle table      settings.md  settings, environment variables
+    cli.md         the table of commands       files.md     every module, and what it is about
 
 A page is never edited by hand; a test compares what is there with what would be written.
 """
@@ -245,12 +245,35 @@ def cli() -> str:
     return "\n".join(lines)
 
 
+def files() -> str:
+    """Every module below the package, by folder, with the first sentence of its text."""
+    root = Path(__file__).resolve().parents[1]
+    lines = [
+        "# Files",
+        "",
+        "Every module with the first sentence of its own text. By behaviour: [the",
+        "architecture](../architecture.md).",
+        "",
+    ]
+    folder: Path | None = None
+    for file in sorted(root.rglob("*.py"), key=lambda f: (f.parent, f.name)):
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        first = " ".join(text.split("\n\n")[0].split())
+        if file.parent != folder:
+            folder = file.parent
+            lines += ["", f"## {folder.relative_to(root.parent)}", ""]
+        name = file.relative_to(root.parent)
+        lines.append(f"- [`{file.name}`](../../{name}) {first}".rstrip())
+    return "\n".join(lines)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "messages.md": messages,
     "lifecycles.md": lifecycles,
     "errors.md": errors,
     "settings.md": settings,
     "cli.md": cli,
+    "files.md": files,
 }
 
 

@@ -1,4 +1,4 @@
-"""Generated pages are what would be generated now; links lead somewhere; errors have their headings."""
+"""Generated pages are up to date; links lead somewhere; errors have their headings."""
 
 from __future__ import annotations
 

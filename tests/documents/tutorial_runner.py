@@ -1,7 +1,7 @@
 """Executes the console blocks of a document, in order, as a reader would.
 
-    ```console              lines after `$ ` are typed, the lines below are expected on standard output
-    ```console eventually   the same, repeated until it matches (what happens by itself takes a while)
+    ```console              lines after `$ ` are typed, those below are expected on standard output
+    ```console eventually   the same, repeated until it matches (what happens by itself takes time)
     ```python file=NAME     this file is written into the current directory
 
 In expected lines `…` stands for any text; a line that is only `…` for any number of lines.  All
@@ -86,7 +86,7 @@ class Runner:
         self.environment = dict(environment)
 
     def run(self, document: str) -> int:
-        """Execute everything; the number of commands.  AssertionError where it is not as written."""
+        """Execute all; the number of commands.  AssertionError where it is not as written."""
         count = 0
         for step in steps(document):
             if isinstance(step, FileBlock):
