@@ -9,13 +9,7 @@ run:
 	@scripts/setup run
 	@.venv/bin/paas dev --demo feeds --detach
 	@echo
-	@echo 'Try next:'
-	@echo '  . .venv/bin/activate                                  puts `paas` on your path'
-	@echo '  paas ps                                               what runs'
-	@echo "  paas call feeds-frontend latest '{\"limit\": 5}'        ask the demonstration"
-	@echo '  paas logs -f feeds-fetcher                            what it writes'
-	@echo '  paas push examples/hello && paas create hello         a component of your own'
-	@echo '  paas down                                             end it; nothing is left'
+	@echo 'The command is .venv/bin/paas; `. .venv/bin/activate` puts it on your path.'
 
 test:
 	@scripts/setup test

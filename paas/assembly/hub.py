@@ -27,6 +27,7 @@ from paas.assembly.directory import StateDirectory
 from paas.assembly.process import Agent
 from paas.assembly.transport import secure_transport
 from paas.base.errors import PlatformError
+from paas.base.supervisor import Child, Supervisor
 from paas.bundle.state import BundleState
 from paas.bundle.store import BlobStore
 from paas.container.client import ContainersClient
@@ -42,6 +43,7 @@ from paas.hub.agent import Hub
 from paas.hub.policy import POLICY as HUB_POLICY
 from paas.hub.state import GroupState
 from paas.logs.agent import Logs
+from paas.logs.mailbox import LogMailbox
 from paas.logs.store import LogStore
 from paas.node.lifecycle import NodeEvent, NodeState
 from paas.node.settings import NodeSettings
@@ -97,6 +99,7 @@ class HubProcess:
         )
         store = LogStore(SystemFiles(agent.directories["logs"]))
         self.logs = Logs(store, self.directory, self.hub.watches, agent.clock)
+        self.mailbox = LogMailbox(self.logs)
         self.blobs = BlobStore(Path(agent.directories["blobs"]))
         self.bundles = Bundles(self.blobs, states.bundles, log, self.directory)
         self._log = log
@@ -136,7 +139,7 @@ class HubProcess:
         )
         self.client.listener = ContainerNotices(self.controller)
         self.hub.listener = self.controller
-        self.hub.records = self.logs
+        self.hub.records = self.mailbox
         self.replicated.subscribe(self.hub.state_changed)
         self.replicated.subscribe(self.bundles.state_changed)
         resources = Resources(self.states.controller, self.states.groups, port)
@@ -267,6 +270,12 @@ async def body(
         check_policy(dispatcher.methods(), POLICY)
         assert process.controller is not None
         assert process.client is not None
+        actors = Supervisor(
+            "hub",
+            [Child(name="logs", run=process.mailbox.actor.run)],
+            jitter=agent.entropy.fraction,
+        )
+        await nursery.start(actors.run)
         await nursery.start(process.controller.run)
         nursery.start_soon(process.client.run)
         await nursery.start(_serve_harnesses(process, dispatcher))

@@ -56,6 +56,7 @@ def _here(session: Session, state: Path, demo: str | None) -> int:
 def _detached(session: Session, state: Path, demo: str | None) -> int:
     started = time.monotonic()
     supervisor.prepare(state)
+    supervisor.rotate(state / place.LOG_FILE)
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     with open(state / place.LOG_FILE, "ab") as log:
         process = subprocess.Popen(

@@ -24,6 +24,9 @@ RESTART_DELAY_S_MAX = 5.0
 LOG_TAIL_BYTES = 2_000
 """How much of a log an error message quotes at most."""
 
+LOG_BYTES_MAX = 4 << 20
+"""A log above this becomes the old one when its process is started; one old one is kept."""
+
 COMPLETION_CACHE_S = 60.0
 COMPLETION_TIMEOUT_S = 0.15
 """Live names for completion are asked for at most this long, and kept for that long."""

@@ -132,6 +132,7 @@ class Supervisor:
 
     def _start(self) -> str:
         """Start the node and wait until it is ready; what went wrong, or nothing."""
+        rotate(self._state / _LOG)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
             with open(self._state / _LOG, "ab") as log:
@@ -230,6 +231,12 @@ def prepare(state: Path) -> None:
         (state / "agents").mkdir(exist_ok=True, mode=0o700)
     except OSError as exc:
         raise PlatformError("invalid", f"--state {state}: {exc.strerror}", field="state") from None
+
+
+def rotate(log: Path) -> None:
+    """Keep a log bounded over many starts."""
+    if log.exists() and log.stat().st_size > limits.LOG_BYTES_MAX:
+        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def take_lock(state: Path) -> int:

@@ -87,7 +87,7 @@ class Hub:
         dispatcher.plain(messages.DISCOVER, lambda _params, _context: openrpc.document())
         dispatcher.task(harness.HELLO, self._hello, while_connected=True)
         dispatcher.raw(harness.PHASE, self._phase)
-        dispatcher.raw(harness.RECORDS, self._records)
+        dispatcher.task(harness.RECORDS, self._records)
 
     # -- harnesses -------------------------------------------------------------------------------
 
@@ -126,11 +126,12 @@ class Hub:
         self.wake()
         peer.reply(request)
 
-    def _records(self, peer: Peer, request: Request) -> None:
-        batch = decode(request.params, harness.Records)
+    async def _records(self, batch: harness.Records, context: Context) -> Nothing:
+        """Answered when the batch is kept: the harness sends the next one then."""
+        component = self._component(context.peer)
         if self.records is not None:
-            self.records.receive(self._component(peer), batch)
-        peer.reply(request)
+            await self.records.deliver(component, batch)
+        return Nothing()
 
     def connection_closed(self, peer: Peer) -> None:
         """For the listeners: a peer of any kind is gone."""

@@ -51,4 +51,6 @@ class HarnessListener(Protocol):
 class RecordSink(Protocol):
     """Where the harnesses' log records go."""
 
-    def receive(self, component: str, batch: Records) -> None: ...
+    async def deliver(self, component: str, batch: Records) -> None:
+        """Returns when the batch is kept."""
+        ...

@@ -14,6 +14,9 @@ SEGMENT_BYTES_MAX = 1 << 20
 COMPONENTS_MAX = 500
 """Components whose records are kept; the one silent for longest is forgotten first."""
 
+BATCHES_WAITING_MAX = 1_024
+"""Batches in the mailbox before harnesses wait for room."""
+
 QUERY_RECORDS_MAX = 10_000
 QUERY_BYTES_MAX = 2 << 20
 """Bytes of the records in one answer; the newest of those that match."""

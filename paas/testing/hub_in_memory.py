@@ -178,7 +178,7 @@ class Notes:
     def harness_detached(self, component: str) -> None:
         self.heard.append(("detached", component))
 
-    def receive(self, component: str, batch: Records) -> None:
+    async def deliver(self, component: str, batch: Records) -> None:
         self.heard.append(("records", component, [r.message for r in batch.records]))
 
 

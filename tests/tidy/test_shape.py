@@ -25,7 +25,6 @@ INIT_WITH_CODE = {
 UNUSED_ALLOWED = {
     "paas/base/lifecycle.py": "the shared tables; printed in the reference documentation",
     "paas/telemetry/names.py": "read by the reference documentation and by test_documents.py",
-    "paas/base/actor.py": "offered to every sub-system that keeps state between messages",
     "paas/telemetry/metrics.py": "offered to every agent",
     "paas/sdk/": "copied into bundles, imported by components",
     "paas/testing/": "imported by tests, also of users",

@@ -200,7 +200,9 @@ async def fresh_node(tmp_path: Path) -> AsyncIterator[Node]:
     engine = Engine(settings, clock=SystemClock(), on_exit=lambda exited: None)
     await engine.teardown_node()
     assert not any(node.leftovers().values()), node.leftovers()
-    assert {p.pid for p in psutil.Process().children(recursive=True)} <= children
+    with trio.fail_after(10):  # what was killed last may be on its way out still
+        while not {p.pid for p in psutil.Process().children(recursive=True)} <= children:
+            await trio.sleep(0.05)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -21,10 +22,19 @@ def kinds(found: set[str]) -> dict[str, int]:
     return counted
 
 
+def settled(platform: Any) -> dict[str, int]:
+    """The counts, once what is kept ready is complete."""
+    found = kinds(platform.leftovers())
+    while True:
+        time.sleep(0.7)
+        before, found = found, kinds(platform.leftovers())
+        if before == found:
+            return found
+
+
 def test_after_destroy_nothing_of_a_component_is_left(platform: Any, wait_until: Any) -> None:
     platform.destroy(platform.create("probe"))  # whatever is made once is there now
-    wait_until(lambda: "process" in kinds(platform.leftovers()))
-    before = kinds(platform.leftovers())
+    before = settled(platform)
     component = platform.create("probe", groups=["some"], name="short-lived")
     pid = platform.component(component)["pid"]
     during = platform.leftovers()
@@ -41,7 +51,7 @@ def test_after_destroy_nothing_of_a_component_is_left(platform: Any, wait_until:
 
 def test_after_a_hundred_lives_nothing_has_grown(platform: Any, wait_until: Any) -> None:
     platform.destroy(platform.create("probe"))
-    before = kinds(platform.leftovers())
+    before = settled(platform)
     for _ in range(5):
         made = platform.api("controller.create", type="raw", count=20, timeout_s=90)["components"]
         assert len(made) == 20

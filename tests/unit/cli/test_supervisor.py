@@ -202,6 +202,15 @@ def test_the_state_directory_must_be_possible(tmp_path):
         supervisor.prepare(tmp_path / "file" / "state")
 
 
+def test_a_long_log_becomes_the_old_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor.limits, "LOG_BYTES_MAX", 10)
+    log = tmp_path / "node.log"
+    supervisor.rotate(log)
+    log.write_text("x" * 11)
+    supervisor.rotate(log)
+    assert [f.name for f in tmp_path.iterdir()] == ["node.log.1"]
+
+
 def test_dev_refuses_what_it_cannot_do(run, tmp_path, monkeypatch):
     done = run("dev", "--nodes", "3", "--state", str(tmp_path))
     assert done.status == Exit.FAILED
