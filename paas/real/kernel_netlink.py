@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import socket
+from collections.abc import Iterator
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -34,32 +36,35 @@ class Links:
         """Make the bridge with its address if it is not there."""
         found = self._route.link_lookup(ifname=self._bridge)
         if not found:
-            self._route.link(
-                "add", ifname=self._bridge, kind="bridge", address=_hardware_address(self._bridge)
-            )
+            with _asking():
+                address_of_bridge = _hardware_address(self._bridge)
+                self._route.link(
+                    "add", ifname=self._bridge, kind="bridge", address=address_of_bridge
+                )
             found = self._route.link_lookup(ifname=self._bridge)
         self._bridge_index = found[0]
-        with _accepting(errno.EEXIST):
+        with _asking(errno.EEXIST):
             self._route.addr("add", index=found[0], address=address, prefixlen=prefix_length)
         configure_bridge(self._bridge)
         self._route.link("set", index=found[0], state="up")
 
     def close_bridge(self) -> None:
         for index in self._route.link_lookup(ifname=self._bridge):
-            with _accepting(errno.ENODEV):
+            with _asking(errno.ENODEV):
                 self._route.link("del", index=index)
 
     def connect(self, name: str, namespace_fd: int) -> None:
         """A pair of links: `name` as an isolated port of the bridge, INSIDE in the namespace."""
         peer = {"ifname": INSIDE, "net_ns_fd": namespace_fd}
-        self._route.link(
-            "add", ifname=name, kind="veth", peer=peer, master=self._bridge_index, state="up"
-        )
-        self._route.brport("set", index=socket.if_nametoindex(name), isolated=1)
+        with _asking():
+            self._route.link(
+                "add", ifname=name, kind="veth", peer=peer, master=self._bridge_index, state="up"
+            )
+            self._route.brport("set", index=socket.if_nametoindex(name), isolated=1)
 
     def disconnect(self, name: str) -> None:
         """Remove a pair; a pair that is gone is no error."""
-        with _accepting(errno.ENODEV):
+        with _asking(errno.ENODEV):
             for index in self._route.link_lookup(ifname=name):
                 self._route.link("del", index=index)
 
@@ -80,9 +85,10 @@ def _hardware_address(bridge: str) -> str:
 
 
 @contextlib.contextmanager
-def _accepting(number: int):  # type: ignore[no-untyped-def]
+def _asking(accepted: int = 0) -> Iterator[None]:
+    """What the kernel refuses is an OSError with its number; `accepted` is no error."""
     try:
         yield
     except NetlinkError as exc:
-        if exc.code != number:
-            raise
+        if exc.code != accepted:
+            raise OSError(exc.code, os.strerror(exc.code)) from exc

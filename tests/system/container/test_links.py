@@ -90,8 +90,10 @@ def test_what_the_kernel_refuses_is_an_error_with_its_number(links: Links) -> No
     fd = plugged(links, link_name(1), 20)
     with pytest.raises(FileExistsError):
         links.connect(link_name(1), fd)
+    null = os.open("/dev/null", os.O_RDONLY)  # no namespace
     with pytest.raises(OSError) as caught:
-        links.connect(link_name(2), -1)
+        links.connect(link_name(2), null)
+    os.close(null)
     assert caught.value.errno in (errno.EBADF, errno.EINVAL)
     assert links.names() == {link_name(1)}
     os.close(fd)
