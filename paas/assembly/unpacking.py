@@ -73,7 +73,7 @@ class Unpacking:
             self._verified.add(key)
         tree = self._cache.acquire(digest, component)
         self._held[component] = digest
-        return tree
+        return tree.resolve()
 
     def release(self, component: str) -> None:
         """The component's container is gone."""

@@ -11,6 +11,9 @@ STOP_TIMEOUT_S = 30.0
 CLEANUP_TIMEOUT_S = 60.0
 """Time for removing what a killed node left in the kernel."""
 
+REAP_PERIOD_S = 0.05
+"""How often orphans are reaped while something else is waited for."""
+
 DOWN_TIMEOUT_S = 120.0
 """Time that `paas down` gives a supervisor in all."""
 

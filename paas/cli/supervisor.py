@@ -25,6 +25,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
@@ -213,7 +214,8 @@ class Supervisor:
             if node.poll() is None:
                 node.terminate()
             try:
-                clean = node.wait(limits.STOP_TIMEOUT_S) == 0
+                _reap_until_end(node, limits.STOP_TIMEOUT_S)
+                clean = node.returncode == 0
             except subprocess.TimeoutExpired:
                 node.kill()
                 node.wait()
@@ -305,23 +307,45 @@ def _is_node(pid: int, state: Path) -> bool:
 
 def cleanup(state: Path, command: Callable[[str, Path], list[str]] = agent_command) -> None:
     """Remove what is left of the node in the kernel; raises `failed` when something stays."""
-    try:
-        done = subprocess.run(
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
             command("cleanup", state),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
             env=environment(),
-            timeout=limits.CLEANUP_TIMEOUT_S,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise PlatformError("failed", "removing what the node left took too long") from None
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        text = said[-1].removeprefix("error:").strip() if said else f"status {done.returncode}"
+        try:
+            _reap_until_end(process, limits.CLEANUP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise PlatformError("failed", "removing what the node left took too long") from None
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace").strip().splitlines()
+    if process.returncode:
+        status = f"status {process.returncode}"
+        text = said[-1].removeprefix("error:").strip() if said else status
         raise PlatformError(
             "failed", f"something of the node is left: {text}", hint="run again: paas down"
         )
+
+
+def _reap_until_end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Until it has ended; raises TimeoutExpired.
+
+    What a killed node started are our children by now, and are being ended by this process: their
+    control groups cannot be removed, and it waits, until somebody has reaped them.
+    """
+    until = time.monotonic() + timeout_s
+    while True:
+        reap_orphans({process.pid})
+        try:
+            process.wait(limits.REAP_PERIOD_S)
+            return
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until:
+                raise
 
 
 def say(text: str) -> None:

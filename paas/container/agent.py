@@ -7,7 +7,6 @@ in the list, until it has the container destroyed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -99,7 +98,7 @@ class ContainerAgent:
             component=order.component,
             incarnation=order.incarnation,
             command=tuple(order.command),
-            bundle_dir=os.path.realpath(directory),
+            bundle_dir=directory,
             hub_dir=self._hub_directory,
             base=order.base,
             protocol=order.protocol,

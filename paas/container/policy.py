@@ -1,4 +1,4 @@
-"""Who may call the container controller: agents of this cluster, by the role in their certificate."""
+"""Who may call the container controller: agents of this cluster, by their certified role."""
 
 from paas.rpc.dispatch import Rule
 

@@ -200,9 +200,12 @@ async def fresh_node(tmp_path: Path) -> AsyncIterator[Node]:
     engine = Engine(settings, clock=SystemClock(), on_exit=lambda exited: None)
     await engine.teardown_node()
     assert not any(node.leftovers().values()), node.leftovers()
-    with trio.fail_after(10):  # what was killed last may be on its way out still
-        while not {p.pid for p in psutil.Process().children(recursive=True)} <= children:
-            await trio.sleep(0.05)
+    for _ in range(200):  # what was killed last may be on its way out still
+        left = {p.pid for p in psutil.Process().children(recursive=True)} - children
+        if not left:
+            break
+        await trio.sleep(0.05)
+    assert not left
 
 
 @pytest.fixture
