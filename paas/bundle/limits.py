@@ -73,6 +73,11 @@ PIDS_MAX = 4_194_304
 """The kernel's own bound of process identifiers."""
 
 DISK_BYTES_MAX = 1 << 50
+
+IO_BYTES_PER_S_MIN = 64 << 10
+IO_BYTES_PER_S_MAX = 1 << 40
+"""Slower, one file of some megabytes takes minutes; above 1 TiB in a second is a typing error."""
+
 TIME_S_MAX = 86_400.0
 RESTARTS_MAX = 1_000_000
 COMMAND_WORDS_MAX = 256

@@ -44,12 +44,13 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What it may use: bytes, cores, processes, bytes."""
+    """What it may use: bytes, cores, processes, bytes; `io` in bytes per second, 0: any."""
 
     memory: int = 64 << 20
     cpu: float = 0.5
     pids: int = 64
     disk: int = 128 << 20
+    io: int = 0
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,7 +69,7 @@ def whole(lowest: int, highest: int) -> Check:
     return check
 
 
-def size(lowest: int, highest: int) -> Check:
+def size(lowest: int, highest: int) -> Callable[[object], int]:
     bounds = f"from {units.format_bytes(lowest)} to {units.format_bytes(highest)}"
     expected = f"{units.BYTES_EXPECTED}, {bounds}"
 
@@ -81,6 +81,21 @@ def size(lowest: int, highest: int) -> Check:
         if not lowest <= count <= highest:
             raise ValueError(expected)
         return count
+
+    return check
+
+
+def rate(lowest: int, highest: int) -> Check:
+    """Bytes in a second; 0 is the canonical form of a limit that is not asked for."""
+    check_size = size(lowest, highest)
+
+    def check(value: object) -> int:
+        if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+            return 0
+        try:
+            return check_size(value)
+        except ValueError as exc:
+            raise ValueError(f"bytes per second: {exc}; or 0 for no limit") from None
 
     return check
 
@@ -135,6 +150,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "cpu": cores,
         "pids": whole(1, limits.PIDS_MAX),
         "disk": size(0, limits.DISK_BYTES_MAX),
+        "io": rate(limits.IO_BYTES_PER_S_MIN, limits.IO_BYTES_PER_S_MAX),
     },
     "supervision": {
         "restart": one_of("permanent", "transient", "temporary"),

@@ -328,6 +328,7 @@ class Engine:
         """SIGKILL everything in the container; its end is then told as any other."""
         container = self._find(component)
         if container.process is not None and container.state is _S.RUNNING:
+            self._ready().groups.lift_io(component)
             container.process.kill()
 
     async def destroy(self, component: str) -> None:
@@ -350,6 +351,7 @@ class Engine:
             await self._remove_grants(parts, component)
             container.context.process = container.process
             if container.process is not None:
+                parts.groups.lift_io(component)
                 container.process.kill()
                 await container.watched.wait()
             try:

@@ -199,6 +199,7 @@ class TemplateLauncher:
 
     async def end(self, component: str, process: Process | None) -> None:
         """Kill pid 1, and with it everything in its container; return when all are gone."""
+        self._groups.lift_io(component)
         if process is not None:
             await process.end()
         while pids := self._groups.processes(component):

@@ -46,6 +46,10 @@ class ContainerGroups:
         harness = GroupLimits(limits.HARNESS_MEMORY_BYTES, None, limits.HARNESS_PIDS)
         self._groups.create(spec.component, {"component": component, "harness": harness})
 
+    async def limit_io(self, component: str, device: str, bytes_per_s: int) -> None:
+        # The first rule for a device waits until its queue is empty: some dozens of milliseconds.
+        await trio.to_thread.run_sync(self._groups.limit_io, component, device, bytes_per_s)
+
     async def remove(self, component: str) -> None:
         await trio.to_thread.run_sync(self._groups.remove, component)
 

@@ -24,6 +24,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     pids: int = 64
     disk_bytes: int = 128 << 20
     """All that the component may change or add in its file system, /tmp not counted."""
+    io_bytes_per_s: int = 0
+    """How fast its writable layer is read, and how fast it is written; 0: no limit."""
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ import msgspec
 
 from paas.base.errors import PlatformError
 from paas.real import kernel_loop
-from paas.real.kernel_cgroups import choose, read_mounts
+from paas.real.kernel_cgroups import choose, choose_io, read_mounts
 
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 _SBIN = "/usr/sbin:/sbin:/usr/bin:/bin"
@@ -87,6 +87,14 @@ def _cgroups() -> Check:
     return Check("cgroups", not missing, detail, cure)
 
 
+def _io() -> Check:
+    mounts = read_mounts()
+    found = choose_io(mounts, ())
+    detail = f"bounds on disk I/O: {found.root}" if found else "limits.io would be refused"
+    cure = "mount cgroup2 with the controller io; a kernel with CONFIG_BLK_DEV_THROTTLING"
+    return Check("disk-io", found is not None, detail, cure, False)
+
+
 def _packet_filter() -> Check:
     found = shutil.which("nft", path=_SBIN)
     detail = f"nftables: {found}" if found else "nft is missing"
@@ -120,6 +128,7 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     _namespaces,
     _overlay,
     _cgroups,
+    _io,
     _packet_filter,
     _filters,
     _layers,

@@ -109,6 +109,9 @@ def _check_limits(wanted: Limits, node: NodeLimits) -> None:
         # Written so that NaN, which compares false with everything, is refused.
         if not low <= value <= high:
             raise invalid(f"limits.{field}", f"between {low:g} and {high:g} on this node")
+    low, high = limits.IO_BYTES_PER_S_MIN, limits.IO_BYTES_PER_S_MAX
+    if wanted.io_bytes_per_s and not low <= wanted.io_bytes_per_s <= high:
+        raise invalid("limits.io_bytes_per_s", f"0 (no limit), or between {low} and {high}")
 
 
 def _check_configuration(configuration: object) -> None:

@@ -63,7 +63,11 @@ def start_order(instance: Instance, kind: ComponentType, manifest: Manifest) -> 
         configuration=instance.configuration,
         endpoints={name: end.protocol for name, end in manifest.endpoints.items()},
         limits=Limits(
-            memory_bytes=bounds.memory, cpu=bounds.cpu, pids=bounds.pids, disk_bytes=bounds.disk
+            memory_bytes=bounds.memory,
+            cpu=bounds.cpu,
+            pids=bounds.pids,
+            disk_bytes=bounds.disk,
+            io_bytes_per_s=bounds.io,
         ),
         ready_timeout_s=manifest.supervision.ready_timeout,
         stop_grace_s=manifest.supervision.stop_timeout,

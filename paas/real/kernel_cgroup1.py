@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from paas.real.kernel_cgroup import GroupLimits, GroupUsage, read_fields
+from paas.real.kernel_cgroup import GroupLimits, GroupUsage, read_fields, write_rule
 
 _PERIOD_US = 100_000
 """Length of the window in which a quota of processor time is counted (kernel's default)."""
 
 WANTED = ("memory", "cpu", "cpuacct", "pids")
+_IO_RULES = ("blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device")
 
 
 class Hierarchy1:
@@ -50,6 +51,19 @@ class Hierarchy1:
             return
         with contextlib.suppress(OSError):
             (leaf / "memory.swappiness").write_text("0")
+
+    def limit_io(self, leaf: Path, device: str, bytes_per_s: int) -> None:
+        for name in _IO_RULES:
+            write_rule(leaf / name, f"{device} {bytes_per_s}")
+
+    def lift_io(self, leaf: Path) -> None:
+        for name in _IO_RULES:
+            try:
+                rules = (leaf / name).read_text()
+            except FileNotFoundError:
+                return
+            for rule in rules.splitlines():
+                write_rule(leaf / name, f"{rule.split()[0]} 0")
 
     def usage(self, leaf: Path) -> GroupUsage:
         memory = peak = kills = pids = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from paas.real.kernel_cgroup import GroupLimits, GroupUsage, read_fields
+from paas.real.kernel_cgroup import GroupLimits, GroupUsage, read_fields, write_rule
 
 _PERIOD_US = 100_000
 
@@ -46,6 +46,20 @@ class Hierarchy2:
             (leaf / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
         if "pids" in self.controllers and limits.pids is not None:
             (leaf / "pids.max").write_text(str(limits.pids))
+
+    def limit_io(self, leaf: Path, device: str, bytes_per_s: int) -> None:
+        # Handed down here and not to every container: it has a price for all below.
+        for path in (self.root, leaf.parent.parent, leaf.parent):
+            (path / "cgroup.subtree_control").write_text("+io")
+        write_rule(leaf / "io.max", f"{device} rbps={bytes_per_s} wbps={bytes_per_s}")
+
+    def lift_io(self, leaf: Path) -> None:
+        try:
+            rules = (leaf / "io.max").read_text()
+        except FileNotFoundError:
+            return
+        for rule in rules.splitlines():
+            write_rule(leaf / "io.max", f"{rule.split()[0]} rbps=max wbps=max")
 
     def usage(self, leaf: Path) -> GroupUsage:
         memory = peak = kills = pids = 0

@@ -1,12 +1,13 @@
-"""Detection: which control-group hierarchies of this machine serve our three needs."""
+"""Detection: which control-group hierarchies of this machine serve our needs, and disk I/O."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from paas.base.errors import PlatformError
 from paas.real.kernel_cgroup import NEEDED, CgroupMounts, Cgroups, Hierarchy, find_mounts
-from paas.real.kernel_cgroup1 import hierarchies
+from paas.real.kernel_cgroup1 import Hierarchy1, hierarchies
 from paas.real.kernel_cgroup2 import Hierarchy2, available
 
 
@@ -26,9 +27,21 @@ def choose(mounts: CgroupMounts) -> tuple[list[Hierarchy], list[str]]:
     return chosen, [name for name in NEEDED if name not in have]
 
 
+def choose_io(mounts: CgroupMounts, chosen: Sequence[Hierarchy]) -> Hierarchy | None:
+    """The hierarchy that bounds disk I/O: one of the chosen, or one more, or none there is."""
+    if (root1 := mounts.version1.get("blkio")) is not None:
+        found: Hierarchy = Hierarchy1(Path(root1), frozenset({"blkio"}))
+    elif mounts.version2 is not None and "io" in available(mounts.version2):
+        found = Hierarchy2(Path(mounts.version2), frozenset({"io"}))
+    else:
+        return None
+    return next((h for h in chosen if h.root == found.root), found)
+
+
 def open_cgroups(parent: str) -> Cgroups:
     """The cluster's groups on this machine, or `unsupported` with what is missing."""
-    chosen, missing = choose(read_mounts())
+    mounts = read_mounts()
+    chosen, missing = choose(mounts)
     if missing:
         raise PlatformError(
             "unsupported",
@@ -36,4 +49,4 @@ def open_cgroups(parent: str) -> Cgroups:
             hint="mount cgroup2 at /sys/fs/cgroup (see: paas doctor)",
             missing=missing,
         )
-    return Cgroups(chosen, parent)
+    return Cgroups(chosen, parent, choose_io(mounts, chosen))

@@ -142,9 +142,7 @@ class Platform:
         sock.connect(str(self.runtime / "api.sock"))
         return sock
 
-    def call(
-        self, component: str, what: str, /, *, timeout_s: float = 30.0, **inputs: Any
-    ) -> Any:
+    def call(self, component: str, what: str, /, *, timeout_s: float = 30.0, **inputs: Any) -> Any:
         """Run an operation of a component; its outputs."""
         answer = self.api(
             "hub.call", target=component, operation=what, inputs=inputs, timeout_s=timeout_s
@@ -331,7 +329,7 @@ def fresh(make: Callable[..., Platform]) -> Platform:
 
 @pytest.fixture(scope="session")
 def as_nobody() -> Callable[..., Done]:
-    """`as_nobody(environment, words…)`: run Python as a user who may read files and nothing else."""
+    """`as_nobody(environment, words…)`: Python as a user who may read files, and nothing else."""
     words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", sys.executable]
 

@@ -89,9 +89,7 @@ def test_ps_as_json_has_the_fields_of_the_component_api(platform: Any) -> None:
 
 def test_every_everyday_command_answers_as_json(platform: Any) -> None:
     component = platform.create("probe", groups=["some"])
-    (kind,) = [
-        t for t in platform.run("types", "-o", "json").json["types"] if t["name"] == "probe"
-    ]
+    (kind,) = [t for t in platform.run("types", "-o", "json").json["types"] if t["name"] == "probe"]
     assert (kind["type"], kind["running"]) == ("probe@1.0.0", 1)
     assert kind["manifest"]["component"]["command"] == ["python3", "probe.py"]
     status = platform.run("status", "-o", "json").json

@@ -155,8 +155,8 @@ def test_a_component_that_creates_others_may_end_them_and_nobody_elses(platform:
     )
     (child,) = made["components"]
     assert platform.call(child, "echo")["from"] == child
+    params = {"component": stranger, "grace": 0}
     with pytest.raises(PlatformError) as caught:
-        params = {"component": stranger}
         platform.call(parent, "request", method="controller.destroy", params=params)
     assert caught.value.code == "denied"
     params = {"component": child, "grace": 0}

@@ -17,9 +17,7 @@ def test_an_endpoint_is_reachable_only_once_it_was_resolved(platform: Any) -> No
     endpoint = platform.component(store)["endpoints"]["http"]
     where = {"host": endpoint["host"], "port": endpoint["port"]}
     assert platform.call(asker, "reach", **where)["reached"] is False
-    resolved = platform.call(
-        asker, "request", method="resource.resolve", params={"name": "store"}
-    )
+    resolved = platform.call(asker, "request", method="resource.resolve", params={"name": "store"})
     assert resolved["endpoints"] == [{"protocol": "http", "component": store, **where}]
     answer = platform.call(asker, "reach", **where)
     assert answer == {"reached": True, "said": f"this is {store}"}
@@ -46,9 +44,7 @@ def test_what_the_manifest_does_not_require_is_not_resolved(platform: Any) -> No
 
 def test_a_resource_that_nobody_provides_has_no_endpoints(platform: Any) -> None:
     asker = platform.create("probe")
-    resolved = platform.call(
-        asker, "request", method="resource.resolve", params={"name": "store"}
-    )
+    resolved = platform.call(asker, "request", method="resource.resolve", params={"name": "store"})
     assert resolved["endpoints"] == []
 
 

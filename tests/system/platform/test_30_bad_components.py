@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +133,7 @@ def test_a_second_answer_is_dropped(platform: Any, raw: str, bystander: str) -> 
     assert platform.call(raw, "ordinary") == {"operation": "ordinary"}
 
 
-def test_no_answer_is_a_timeout_of_that_call_only(
-    platform: Any, raw: str, bystander: str
-) -> None:
+def test_no_answer_is_a_timeout_of_that_call_only(platform: Any, raw: str, bystander: str) -> None:
     with pytest.raises(PlatformError) as caught:
         platform.call(raw, "never", timeout_s=0.7)
     assert caught.value.code == "timeout"
@@ -150,9 +150,7 @@ def test_garbage_is_answered_with_errors_and_the_channel_stays(
     assert platform.component(raw)["restarts"] == 0
 
 
-def test_answers_that_nobody_asked_for_are_dropped(
-    platform: Any, raw: str, bystander: str
-) -> None:
+def test_answers_that_nobody_asked_for_are_dropped(platform: Any, raw: str, bystander: str) -> None:
     assert platform.call(raw, "stranger") == {"sent": "stranger"}
     assert platform.call(raw, "ordinary") == {"operation": "ordinary"}
 
@@ -208,6 +206,27 @@ def test_an_answer_that_fits_no_frame_is_an_error_of_that_component_only(
     assert len(platform.call(bystander, "large", bytes=3 * MIB)["data"]) == 3 * MIB
 
 
+def test_calls_that_nobody_answers_fill_one_mailbox_and_no_other(
+    platform: Any, raw: str, bystander: str
+) -> None:
+    count = 600
+    codes: list[str] = []
+    params = {"target": raw, "operation": "never", "timeout": 4}
+    with platform.raw() as first, platform.raw() as second:
+        for sock in (first, second):
+            for number in range(count):
+                message = {"jsonrpc": "2.0", "id": number, "method": "hub.call", "params": params}
+                sock.sendall(json.dumps(message).encode() + b"\n")
+        assert platform.call(bystander, "echo")["from"] == bystander
+        for sock in (first, second):
+            lines = sock.makefile("rb")
+            answers = [json.loads(lines.readline()) for _ in range(count)]
+            codes += [answer["error"]["data"]["code"] for answer in answers]
+    assert codes.count("limit-exceeded") == 2 * count - 1_000
+    assert codes.count("timeout") == 1_000
+    assert platform.call(raw, "ordinary") == {"operation": "ordinary"}
+
+
 # -- that take more than their share ---------------------------------------------------------------
 
 
@@ -233,7 +252,7 @@ def test_a_flood_of_output_is_counted_and_others_answer(
     numbers = [r["sequence"] for r in records]
     assert numbers == sorted(set(numbers))
     assert lost > 0
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         assert after["sequence"] - before["sequence"] - 1 == after["dropped"], "a gap is counted"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import socket
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -305,10 +307,34 @@ def test_ten_thousand_idle_connections_cost_nobody_a_call(platform: Any) -> None
     assert platform.call(component, "echo")["from"] == component
 
 
+def test_who_does_not_read_his_answers_is_not_waited_for(platform: Any, lines: Lines) -> None:
+    """Long answers to one who never reads: the hub's memory is bounded, others are served."""
+    hub = platform.agent("hub")
+    before = resident_bytes(hub)
+    asked = 0
+    with platform.raw() as deaf:
+        deaf.settimeout(2.0)
+        with contextlib.suppress(OSError):
+            for number in range(5_000):
+                deaf.sendall(json.dumps(request("rpc.discover", id=number)).encode() + b"\n")
+                asked += 1
+        assert lines.works()
+        grown = resident_bytes(hub) - before
+    assert asked > 100
+    print(f"{asked} requests of one who does not read: {grown >> 20} MiB more")  # noqa: T201
+    assert grown < 128 << 20
+    assert lines.works()
+
+
 def test_a_user_who_is_no_operator_is_refused(platform: Any, as_nobody: Any) -> None:
     done = as_nobody(platform.environment(), "-m", "paas.cli", "status")
     assert done.status == 4, done
     assert "65534 is no operator" in done.err
+
+
+def resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def _rest(sock: socket.socket) -> bytes:

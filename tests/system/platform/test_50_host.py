@@ -159,3 +159,32 @@ def test_a_full_disk_refuses_changes_answers_reads_and_recovers(
     wait_until(lambda: one.run("call", component, "echo", status=None).status == 0)
     known = {t["type"] for t in one.api("controller.types")["types"]}
     assert registrar.done <= known, "what was acknowledged beside a full disk is on the disk"
+
+
+def test_agents_that_are_killed_beside_a_full_disk_come_back(
+    small_disk: Path, make: Any, wait_until: Any
+) -> None:
+    one = make(small_disk)
+    one.start()
+    kind = one.push("probe")
+    component = one.create(kind)
+    pid = one.component(component)["pid"]
+    fill(small_disk / "filler")
+    assert Registrar(one).refused().code == "storage-full"
+    fill(small_disk / "filler")
+    one.disconnect()
+    for role in ("certificates", "containers", "hub"):
+        victim = one.agent(role)
+        os.kill(victim, 9)
+        wait_until(lambda: runs_again(one, role, victim))  # noqa: B023
+        wait_until(lambda: one.run("call", component, "echo", status=None).status == 0)
+    assert one.component(component)["pid"] == pid
+    (small_disk / "filler").unlink()
+    wait_until(lambda: one.run("create", kind, status=None).status == 0)
+
+
+def runs_again(platform: Any, role: str, victim: int) -> bool:
+    try:
+        return bool(platform.agent(role) != victim)
+    except AssertionError:
+        return False

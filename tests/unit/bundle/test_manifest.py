@@ -76,6 +76,37 @@ def test_optional_fields_have_the_defaults_of_the_component_api() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("written", "bytes_per_s"),
+    [('"20M"', 20 << 20), ("65536", 65_536), ('"1MB"', 1_000_000), ("0", 0)],
+)
+def test_a_limit_of_disk_io_is_read_in_bytes_per_second(written: str, bytes_per_s: int) -> None:
+    read = manifest.parse(f"{MINIMAL}[limits]\nio = {written}\n".encode())
+    assert read.limits == manifest.Limits(io=bytes_per_s)
+    assert manifest.from_plain(read.to_plain()) == read
+
+
+def test_no_limit_of_disk_io_unless_asked_for() -> None:
+    assert manifest.parse(MINIMAL.encode()).limits.io == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("1", "from 64K to 1T"),
+        ('"2T"', "from 64K to 1T"),
+        ('"20M/s"', "bytes per second"),
+        ("false", "0 for no limit"),
+        ("0.0", "0 for no limit"),
+        ("-1", "0 for no limit"),
+    ],
+)
+def test_a_wrong_limit_of_disk_io_is_refused(written: str, expected: str) -> None:
+    error = refusal(f"{MINIMAL}[limits]\nio = {written}\n")
+    assert (error.code, error.data["line"], error.data["field"]) == ("invalid", 6, "limits.io")
+    assert expected in error.message
+
+
 @pytest.mark.parametrize("text", [FULL, MINIMAL])
 def test_the_plain_form_reads_back_equal_through_json_and_msgpack(text: str) -> None:
     read = manifest.parse(text.encode())

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from paas.base.errors import PlatformError
 from paas.real.kernel_cgroup import CgroupMounts, Cgroups, GroupLimits, GroupUsage, find_mounts
 from paas.real.kernel_cgroup1 import Hierarchy1, hierarchies
 from paas.real.kernel_cgroup2 import Hierarchy2, available
-from paas.real.kernel_cgroups import choose
+from paas.real.kernel_cgroups import choose, choose_io
 
 MIXED = """\
 30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
@@ -132,3 +133,93 @@ def test_a_group_that_stays_busy_is_an_error(
     prepared(tmp_path / "paas-x" / "c" / "harness", {"file": "x"})
     with pytest.raises(OSError):
         groups.remove("c")
+
+
+NULL = "1:3"
+"""Numbers of /dev/null, a device that every machine has."""
+
+
+def with_io(root: Path) -> tuple[Cgroups, Hierarchy1, Hierarchy1, Path]:
+    """Groups with a hierarchy of their own for I/O; with the leaf that the kernel would fill."""
+    one, io = Hierarchy1(root / "pids", frozenset()), Hierarchy1(root / "io", frozenset({"blkio"}))
+    for hierarchy in (one, io):
+        hierarchy.root.mkdir()
+    groups = Cgroups([one], "paas-x", io)
+    groups.open()
+    return groups, one, io, root / "io" / "paas-x" / "c" / "component"
+
+
+def test_version_1_bounds_and_lifts_io_of_one_device(tmp_path: Path) -> None:
+    groups, _, io, leaf = with_io(tmp_path)
+    rules = ("blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device")
+    prepared(leaf, dict.fromkeys(rules, ""))
+    groups.limit_io("c", "/dev/null", 1 << 20)
+    assert [(leaf / name).read_text() for name in rules] == [f"{NULL} 1048576"] * 2
+    io.lift_io(leaf)
+    assert [(leaf / name).read_text()[:5] for name in rules] == [f"{NULL} 0"[:5]] * 2
+
+
+def test_version_2_hands_io_down_only_when_asked(tmp_path: Path) -> None:
+    hierarchy = Hierarchy2(tmp_path, frozenset({"memory"}))
+    groups = Cgroups([hierarchy], "paas-x", hierarchy)
+    groups.open()
+    groups.create("c", {})
+    top = tmp_path / "paas-x" / "c"
+    assert (top / "cgroup.subtree_control").read_text() == "+memory"
+    groups.lift_io("c")
+    leaf = prepared(top / "component", {"io.max": ""})
+    groups.limit_io("c", "/dev/null", 1 << 20)
+    for path in (tmp_path, tmp_path / "paas-x", top):
+        assert (path / "cgroup.subtree_control").read_text() == "+io"
+    assert (leaf / "io.max").read_text() == f"{NULL} rbps=1048576 wbps=1048576"
+    groups.lift_io("c")
+    assert (leaf / "io.max").read_text().startswith(f"{NULL} rbps=max wbps=max")
+
+
+def test_only_containers_with_a_bound_on_io_are_in_its_hierarchy(tmp_path: Path) -> None:
+    groups, one, io, leaf = with_io(tmp_path)
+    groups.create("c", {})
+    groups.create("d", {})
+    groups.lift_io("d")
+    assert list(io.root.iterdir()) == []
+    prepared(leaf, {"blkio.throttle.read_bps_device": "", "blkio.throttle.write_bps_device": ""})
+    groups.limit_io("c", "/dev/null", 1 << 20)
+    within = [f"{h.root}/paas-x/c/harness/tasks" for h in (one, io)]
+    assert groups.entrances("c", "harness") == within
+    assert groups.entrances("d", "harness") == [f"{one.root}/paas-x/d/harness/tasks"]
+    assert groups.names() == {"c", "d"}
+    (leaf / "cgroup.procs").write_text("17\n")
+    assert groups.processes("c") == {17}
+    for file in leaf.iterdir():
+        file.unlink()
+    groups.remove("c")
+    groups.remove("d")
+    groups.close()
+    assert [*one.root.iterdir(), *io.root.iterdir()] == []
+
+
+def test_a_bound_on_io_that_cannot_be_is_refused_with_the_reason(tmp_path: Path) -> None:
+    groups, *_ = with_io(tmp_path)
+    for refusing, reason in (
+        (Cgroups([], "paas-x"), "no control-group hierarchy offers io"),
+        (groups, "the kernel refuses a bound on /dev/null"),
+    ):
+        with pytest.raises(PlatformError, match=reason) as caught:
+            refusing.limit_io("c", "/dev/null", 1 << 20)
+        assert caught.value.code == "unsupported"
+    Cgroups([], "paas-x").lift_io("c")
+
+
+def test_the_hierarchy_for_io_is_version_1_where_mounted_else_version_2(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("memory io\n")
+    second = CgroupMounts({}, str(tmp_path))
+    chosen, _ = choose(second)
+    assert choose_io(second, chosen) is chosen[0]
+    found = choose_io(second, ())
+    assert found is not None
+    assert (found.root, found.controllers) == (tmp_path, {"io"})
+    first = choose_io(CgroupMounts({"blkio": "/b"}, str(tmp_path)), chosen)
+    assert isinstance(first, Hierarchy1)
+    assert first.root == Path("/b")
+    (tmp_path / "cgroup.controllers").write_text("memory\n")
+    assert choose_io(second, chosen) is None

@@ -20,6 +20,11 @@ def test_a_good_one_is_returned() -> None:
     assert check(GOOD, NODE) is GOOD
 
 
+def test_a_bound_on_io_may_be_asked_for() -> None:
+    limited = replace(GOOD, limits=Limits(io_bytes_per_s=20 << 20))
+    assert check(limited, NODE) is limited
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -46,6 +51,9 @@ def test_a_good_one_is_returned() -> None:
         ({"limits": Limits(cpu=64.0)}, "limits.cpu"),
         ({"limits": Limits(pids=1)}, "limits.pids"),
         ({"limits": Limits(disk_bytes=1 << 50)}, "limits.disk_bytes"),
+        ({"limits": Limits(io_bytes_per_s=1)}, "limits.io_bytes_per_s"),
+        ({"limits": Limits(io_bytes_per_s=-1)}, "limits.io_bytes_per_s"),
+        ({"limits": Limits(io_bytes_per_s=1 << 50)}, "limits.io_bytes_per_s"),
         ({"configuration": object()}, "configuration"),
     ],
 )

@@ -9,8 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from paas.base.errors import PlatformError
+from paas.container.messages import Limits
+from paas.controller.commands import RegisterType
 from paas.controller.lifecycle import ComponentState as S
-from paas.testing.controlled_node import ControlledNode
+from paas.testing.controlled_node import BUNDLE, ControlledNode, manifest
 from paas.testing.fake_containers import Behaviour
 
 
@@ -27,6 +29,19 @@ async def test_create_answers_when_the_component_is_available(
     order = node.containers.table[component].order
     assert (order.hostname, order.configuration, order.incarnation) == ("ada", {"x": 1}, 1)
     assert node.controller.uid_of(component) == node.containers.table[component].uid_base
+
+
+async def test_every_limit_of_the_manifest_reaches_the_container(
+    autojump_clock: MockClock, node: ControlledNode
+) -> None:
+    bounds = {"memory": "32M", "cpu": 0.25, "pids": 9, "disk": "16M", "io": "20M"}
+    await node.log.propose(
+        RegisterType(bundle=BUNDLE, manifest=manifest("greeter") | {"limits": bounds})
+    )
+    [component] = await node.create()
+    assert node.containers.table[component].order.limits == Limits(
+        memory_bytes=32 << 20, cpu=0.25, pids=9, disk_bytes=16 << 20, io_bytes_per_s=20 << 20
+    )
 
 
 async def test_a_quick_create_waits_for_two_commits_only(
