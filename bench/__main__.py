@@ -129,9 +129,7 @@ def write(document: Path, figures: list[Figure], facts: dict[str, Any]) -> None:
     words = "python -m bench" + (" --quick" if facts["quick"] else "")
     lines = f"Made by `{words}`, {facts['time']}, on: {facts['machine']}.\n\n{markdown(figures)}"
     for name, found in facts["parts"].items():
-        lines += (
-            f"\n`python bench/{name}.py --json`:\n\n```json\n{json.dumps(found, indent=1)}\n```\n"
-        )
+        lines += f"\n`python bench/{name}.py`:\n\n```json\n{json.dumps(found, indent=1)}\n```\n"
     document.write_text(f"{head}{BEGIN}\n{lines}{END}{tail}")
 
 

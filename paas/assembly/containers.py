@@ -51,14 +51,17 @@ ALLOWED = frozenset({"hub", "node"})
 
 
 def container_settings(node: NodeSettings) -> ContainerSettings:
-    """The settings of a node's container controller, all derived from the state directory."""
+    """The settings of a node's container controller, all derived from the state directory.
+
+    Two clusters on one machine have other addresses, with a chance of 2047 in 2048.
+    """
     short = short_name(node.state)
     return ContainerSettings(
         cluster=short,
         state_dir=f"{node.state}/containers",
         bridge=f"pb{short}",
         link_prefix=f"pv{short[:6]}",
-        network=f"10.{64 + int(short[:2], 16) % 64}.0.0/16",
+        network=f"10.{64 + int(short[:2], 16) % 64}.{int(short[2:4], 16) // 8 * 8}.0/21",
     )
 
 

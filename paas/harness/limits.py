@@ -28,7 +28,7 @@ HOLD_S = 3.0
 """How long a request waits for a hub to come back before it is answered `not-available`."""
 
 RECONNECT_FIRST_S = 0.02
-RECONNECT_CAP_S = 1.0
+RECONNECT_CAP_S = 0.25
 HELLO_TIMEOUT_S = 15.0
 """A hub that does not answer the greeting for this long is left and dialled anew."""
 
