@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from paas.base import ids
+from paas.bundle.files import reporting_full_disk
 from paas.container.messages import Exited, Grant
 
 Phase = Literal["preparing", "running", "exited", "destroying"]
@@ -70,7 +71,9 @@ class Journal:
         self._store = store
 
     def save(self, record: Record) -> None:
-        self._store.replace(record.component + _SUFFIX, msgspec.json.encode(record))
+        """Raises `storage-full`; then the old record stands."""
+        with reporting_full_disk():
+            self._store.replace(record.component + _SUFFIX, msgspec.json.encode(record))
 
     def remove(self, component: str) -> None:
         self._store.remove(component + _SUFFIX)

@@ -47,6 +47,9 @@ POOL_PAUSE_S = 0.03
 """How long a pool waits before it makes up for what was taken, so as not to compete with the start
 that took it."""
 
+POOL_RETRY_S = 1.0
+"""How long a pool that could not be filled waits before it tries again."""
+
 POOL_NETWORKS = 4
 """Network namespaces kept ready, so that a start need not wait for one."""
 

@@ -82,10 +82,18 @@ class Parts:
             await trio.to_thread.run_sync(self.worker.close)
 
     def context(self, record: Record) -> Context:
-        """A context whose `save` keeps journal and context in step."""
+        """A context whose `save` keeps journal and context in step.
+
+        A full disk keeps nothing from being started unrecorded, and nothing from ending: what ends
+        goes on with the old record on the disk, from which the next controller finds out the same.
+        """
 
         def save(changed: Record) -> None:
-            self.journal.save(changed)
+            try:
+                self.journal.save(changed)
+            except PlatformError as exc:
+                if exc.code != "storage-full" or changed.phase not in ("exited", "destroying"):
+                    raise
             context.record = changed
 
         context = Context(record, save, directory=f"{self.directory}/{record.component}")

@@ -1,8 +1,9 @@
 """Things that take a while to make, kept ready: network namespaces and writable layers.
 
 A pool is filled in the background and when a start finds it empty the thing is made there and then,
-so a pool changes how long a start takes and nothing else.  Whatever is in a pool is held by a
-descriptor only: when the controller is killed, the kernel removes it.
+so a pool changes how long a start takes and nothing else.  One that cannot be filled (a full disk,
+no address left) is tried again later; the start that needs the thing hears why.  Whatever is in a
+pool is held by a descriptor only: when the controller is killed, the kernel removes it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Protocol
 
 import trio
 
+from paas.base.errors import PlatformError
+from paas.bundle.files import reporting_full_disk
 from paas.container import limits
 from paas.container.addresses import Addresses
 from paas.real import kernel_loop, kernel_netns
@@ -77,7 +80,10 @@ class NetworkPool:
         """Keep the pool filled."""
         while True:
             while (missing := self._size - len(self._ready)) > 0:
-                self._ready.extend(await self._make(min(missing, self._size)))
+                try:
+                    self._ready.extend(await self._make(min(missing, self._size)))
+                except (PlatformError, OSError):
+                    await trio.sleep(limits.POOL_RETRY_S)
             self._wanted = trio.Event()
             await self._wanted.wait()
             await trio.sleep(limits.POOL_PAUSE_S)
@@ -178,7 +184,12 @@ class ImageLayers:
             self._wanted = trio.Event()
             for size_bytes, ready in list(self._ready.items()):
                 if len(ready) < self._size:
-                    disk = await self._make(size_bytes)
+                    try:
+                        disk = await self._make(size_bytes)
+                    except (PlatformError, OSError):
+                        await trio.sleep(limits.POOL_RETRY_S)
+                        self._wanted.set()
+                        continue
                     if self._ready.get(size_bytes) is ready:
                         ready.append(disk)
                         self._wanted.set()
@@ -189,7 +200,7 @@ class ImageLayers:
 
     async def _make(self, size_bytes: int) -> Disk:
         blank = f"{self._directory}/blank-{size_bytes}.img"
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), reporting_full_disk():
             async with self._formatting:
                 if size_bytes not in self._formatted:
                     await trio.to_thread.run_sync(kernel_loop.format_blank, blank, size_bytes)

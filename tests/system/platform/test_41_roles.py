@@ -1,5 +1,6 @@
 """Who may speak where: harness socket, container controller, from outside of containers."""
 
+import contextlib
 import json
 import os
 import socket
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytestmark = pytest.mark.system
 
 
 def runtime(platform: Any) -> Path:
@@ -34,11 +37,13 @@ def test_without_a_certificate_the_container_controller_says_nothing(platform: A
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with dial(runtime(platform) / "containers.sock") as sock:
-        with pytest.raises((ssl.SSLError, ConnectionResetError, BrokenPipeError)):
-            with context.wrap_socket(sock) as secured:
-                secured.sendall(b"\x00\x00\x00\x01\x90")
-                assert secured.recv(4_096) != b""
+    said = b""
+    # TLS 1.3 tells of a missing certificate only after the handshake: by an alert, or the end.
+    with dial(runtime(platform) / "containers.sock") as sock, contextlib.suppress(OSError):
+        secured = context.wrap_socket(sock)
+        secured.sendall(b"\x00\x00\x00\x01\x90")
+        said = secured.recv(4_096)
+    assert said == b""
     assert platform.api("cluster.status")["nodes"][0]["state"] == "available"
 
 
