@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from paas.assembly.container_network import choose_network
 from paas.assembly.process import Agent
 from paas.assembly.transport import secure_transport
 from paas.assembly.unpacking import BlobReader, Unpacking
@@ -51,17 +52,15 @@ ALLOWED = frozenset({"hub", "node"})
 
 
 def container_settings(node: NodeSettings) -> ContainerSettings:
-    """The settings of a node's container controller, all derived from the state directory.
-
-    Two clusters on one machine have other addresses, with a chance of 2047 in 2048.
-    """
+    """The settings of a node's container controller, all derived from the state directory."""
     short = short_name(node.state)
+    directory, bridge = f"{node.state}/containers", f"pb{short}"
     return ContainerSettings(
         cluster=short,
-        state_dir=f"{node.state}/containers",
-        bridge=f"pb{short}",
+        state_dir=directory,
+        bridge=bridge,
         link_prefix=f"pv{short[:6]}",
-        network=f"10.{64 + int(short[:2], 16) % 64}.{int(short[2:4], 16) // 8 * 8}.0/21",
+        network=choose_network(directory, bridge, short),
     )
 
 

@@ -64,7 +64,7 @@ UPLOADS_MAX = 32
 REFERENCES_MAX = 10_000
 """Types that may refer to one bundle."""
 
-MEMORY_BYTES_MIN = MIB
+MEMORY_BYTES_MIN = 4 * MIB
 MEMORY_BYTES_MAX = 16 << 40
 """A memory limit below 1 MiB cannot start any program; above 16 TiB it is a typing error."""
 

@@ -15,12 +15,9 @@ What an operation returns (any JSON value) becomes the outputs of the call; retu
 its message; its traceback goes to standard error, where `paas logs` finds it.  Raise
 `ComponentError(code, message)` to answer with another code.
 
-Operations run in a small pool of threads, so one that waits does not keep others waiting; protect
-what they share.  Inside or outside of operations, `component.call("group:store", "get", {})` asks
-another component.  Events of watches are handed over one at a time, in order.
-
-The wire: one JSON object a line (JSON-RPC 2.0, both directions) on the socket that `PAAS_SOCKET`
-names, or on the descriptor that `PAAS_FD` names.
+Operations run in a small pool of threads: protect what they share.  In them and outside of them,
+`component.call("group:store", "get", {})` asks another component.  Events of watches come in order.
+The wire: JSON-RPC 2.0, one object a line, on the socket `PAAS_SOCKET` or the descriptor `PAAS_FD`.
 """
 
 # ruff: noqa: A002  (`object` is the word of the component API)
@@ -48,6 +45,7 @@ WORKERS_MAX = 8
 ANSWER_MARGIN_S = 2.0
 CONFIGURATION_WAIT_S = 10.0
 READ_BYTES = 65_536
+MESSAGE_BYTES_MAX = 4 << 20
 DRAIN_S = 5.0
 
 OURS = -32000
@@ -342,6 +340,8 @@ class Component:
     def _send(self, message: dict[str, Any]) -> None:
         """Many threads may send; whoever is first sends for the others too."""
         line = _encode(message)
+        if len(line) > MESSAGE_BYTES_MAX:
+            raise ComponentError("limit-exceeded", "a message has 4 MiB at most")
         with self._send_lock:
             self._unsent.append(line)
             if self._sending:
@@ -434,8 +434,9 @@ class Component:
         if "id" in request:
             try:
                 self._send({"jsonrpc": "2.0", "id": request["id"], **body})
-            except ComponentError:
-                return
+            except ComponentError as exc:
+                if exc.code == "limit-exceeded":
+                    self._answer(request, {"error": exc.to_rpc()})
 
     def _configure(self, message: dict[str, Any]) -> None:
         self._configuration = message["params"].get("configuration") or {}

@@ -373,6 +373,16 @@ def test_a_large_message_arrives_whole(harness: PlayedHarness) -> None:
     assert harness.invoke("size", {"x": "y" * 1_000_000})["result"] == {"outputs": 1_000_000}
 
 
+def test_an_answer_that_is_too_long_is_an_error_and_the_component_goes_on(
+    harness: PlayedHarness,
+) -> None:
+    component = make()
+    component.operation("long")(lambda inputs, call: "x" * (5 << 20))
+    Running(component, harness)
+    assert harness.invoke("long")["error"]["data"]["code"] == "limit-exceeded"
+    assert harness.invoke("double", {"value": 1})["result"]["outputs"]["value"] == 2
+
+
 def test_outside_of_the_platform_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PAAS_SOCKET", raising=False)
     monkeypatch.delenv("PAAS_FD", raising=False)
