@@ -136,7 +136,7 @@ def test_the_plain_form_reads_back_equal_through_json_and_msgpack(text: str) -> 
         ("[limits]", "[limit]", 9, "limit", 'did you mean "limits"?'),
         ("[limits]", "[wholly_other]", 9, "wholly_other", 'one of "component"'),
         ("memory =", "memroy =", 10, "limits.memroy", 'did you mean "memory"?'),
-        ('"64M"', '"1K"', 10, "limits.memory", "from 1M"),
+        ('"64M"', '"1K"', 10, "limits.memory", "from 4M"),
         ('"64M"', '"999P"', 10, "limits.memory", "to 16T"),
         ('"64M"', "-5", 10, "limits.memory", "a size"),
         ('"64M"', "true", 10, "limits.memory", "a size"),
