@@ -6,6 +6,9 @@ produce a key that a real machine uses.  A key in clear leaves this module only 
 
 from __future__ import annotations
 
+# Otherwise loaded at the first use of a key, when an agent has given up the rights with which it
+# could read its own program (an installation below a private directory).
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
