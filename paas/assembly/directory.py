@@ -5,7 +5,6 @@ They live in one process with the component controller but import nothing of it;
 
 from __future__ import annotations
 
-from paas.base.errors import PlatformError
 from paas.controller.state import ControllerState
 from paas.hub.messages import Member
 from paas.hub.state import GroupState
@@ -44,10 +43,3 @@ class StateDirectory:
     def types_of(self, digest: str) -> list[str]:
         """Who refers to a bundle (`controller.bundles.TypeUsers`)."""
         return [kind.full_name for kind in self._controller.types if kind.bundle == digest]
-
-    def incarnation(self, component: str) -> int:
-        """Which life a component is in; raises `no-such-target`."""
-        instance = self._instances.get(component)
-        if instance is None:
-            raise PlatformError("no-such-target", f"no component {component}")
-        return instance.incarnation

@@ -28,9 +28,6 @@ def empty_list() -> msgspec.Raw:
     return _EMPTY_LIST
 
 
-SELECTORS = ("any", "all")
-
-
 class Call(Params, frozen=True, kw_only=True):
     """Ask a component, or members of a group, to run an operation, and wait for the answer.
 
