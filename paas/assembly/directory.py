@@ -28,6 +28,10 @@ class StateDirectory:
         instance = self._instances.get(component)
         return str(instance.state) if instance is not None else "destroyed"
 
+    def node(self, component: str) -> str:
+        instance = self._instances.get(component)
+        return instance.node if instance is not None else ""
+
     def member(self, component: str) -> Member:
         instance = self._instances.get(component)
         if instance is None:

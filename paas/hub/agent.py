@@ -24,6 +24,7 @@ from paas.harness import messages as harness
 from paas.hub import limits, messages, openrpc, selection
 from paas.hub.client import HarnessListener, RecordSink
 from paas.hub.router import Directory, Router
+from paas.hub.routes import Links
 from paas.hub.state import GroupState, JoinGroups, LeaveGroups, MemberJoined, MemberLeft
 from paas.hub.watches import Watches
 from paas.rpc.dispatch import Context, Dispatcher
@@ -51,7 +52,11 @@ class Members(Directory, Protocol):
 
 
 class Hub:
-    """One node's hub.  `uid_of` tells the user id of a component's container, once it is known."""
+    """One node's hub.
+
+    `uid_of` tells the user id of a component's container, once it is known; `may_run` whether this
+    node holds its lease; `staleness` for how long, in seconds, no leader was heard, if too long.
+    """
 
     def __init__(
         self,
@@ -62,21 +67,26 @@ class Hub:
         directory: Members,
         clock: Clock,
         uid_of: Callable[[str], int | None],
+        links: Links | None = None,
+        may_run: Callable[[], bool] = lambda: True,
+        staleness: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._node = node
+        self._staleness = staleness
         self._log = log
         self._groups = groups
         self._directory = directory
         self._uid_of = uid_of
         self._changed = trio.Event()
         self.watches = Watches()
-        self.router = Router(directory, clock)
+        self.router = Router(directory, clock, node=node, links=links, may_run=may_run)
         self.listener: HarnessListener | None = None
         self.records: RecordSink | None = None
 
     def register(self, dispatcher: Dispatcher) -> None:
         dispatcher.raw(messages.CALL, self.router.call)
         dispatcher.raw(messages.CAST, self.router.cast)
+        dispatcher.raw(messages.FORWARD, self.router.forward)
         dispatcher.task(messages.JOIN, self._join)
         dispatcher.task(messages.LEAVE, self._leave)
         dispatcher.plain(messages.MEMBERS, self._members)
@@ -180,10 +190,17 @@ class Hub:
         members = [self._directory.member(c) for c in self._groups.members(params.group)]
         if params.selector == "any":
             members = [m for m in members if self.router.is_ready(m.component)][:1]
-        return messages.MembersResult(members=members)
+        elif params.selector == "leader":
+            members = members[:1]
+        return messages.MembersResult(members=members, stale_s=self._stale_s())
+
+    def _stale_s(self) -> float | msgspec.UnsetType:
+        stale_s = self._staleness()
+        return msgspec.UNSET if stale_s is None else round(stale_s, 3)
 
     def _list_groups(self, params: messages.Groups, _context: Context) -> messages.GroupsResult:
-        return messages.GroupsResult(groups=self._groups.groups(params.prefix))
+        groups = self._groups.groups(params.prefix)
+        return messages.GroupsResult(groups=groups, stale_s=self._stale_s())
 
     async def _await(self, params: messages.Await, _context: Context) -> messages.MembersResult:
         if bool(params.group) == bool(params.name):

@@ -15,6 +15,9 @@ INVOCATIONS_MAX = OUTSTANDING_REQUESTS_MAX
 MAILBOX_BYTES_MAX = OUTBOX_BYTES_MAX // 2
 """Bytes queued towards one component before its callers are refused."""
 
+LINK_BYTES_MAX = OUTBOX_BYTES_MAX // 2
+"""Bytes queued towards another node's hub before callers of its components are refused."""
+
 GROUPS_OF_COMPONENT_MAX = 256
 GROUP_MEMBERS_MAX = 10_000
 GROUPS_MAX = 10_000

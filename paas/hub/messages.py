@@ -32,7 +32,8 @@ class Call(Params, frozen=True, kw_only=True):
     """Ask a component, or members of a group, to run an operation, and wait for the answer.
 
     `object` is empty for the component itself.  `selector` says which members of a group: `any`
-    (one that is available) or `all` (every member; partial answers when the deadline comes).
+    (one that is available), `all` (every member; partial answers when the deadline comes), or
+    `leader` (the member that joined first of those that are in it).
     """
 
     target: str
@@ -119,9 +120,10 @@ class Member(Message, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class MembersResult(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """The members."""
+    """The members.  `stale_s`, if there: no leader was heard for so long, so this may be old."""
 
     members: list[Member]
+    stale_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Groups(Params, frozen=True, kw_only=True):
@@ -131,9 +133,10 @@ class Groups(Params, frozen=True, kw_only=True):
 
 
 class GroupsResult(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """Group name to number of members."""
+    """Group name to number of members.  `stale_s` as in the result of `hub.members`."""
 
     groups: dict[str, int]
+    stale_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Await(Params, frozen=True, kw_only=True):
@@ -169,6 +172,27 @@ class Unwatch(Params, frozen=True, kw_only=True):
     watch: int
 
 
+class Forward(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"from_": "from"}):
+    """From hub to hub: run an operation of a component of your node; as a notification, a cast.
+
+    It carries how long the caller still waits, not until when: nodes' clocks differ.
+    """
+
+    component: str
+    operation: str
+    object: str = ""
+    inputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
+    attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
+    from_: str = ""
+
+
+class Forwarded(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """What the operation yields."""
+
+    outputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
+    attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
+
+
 class Discover(Params, frozen=True, kw_only=True):
     """Describe this API as an OpenRPC document, made from the declared messages."""
 
@@ -192,3 +216,4 @@ GROUPS = method(106, "hub.groups", Groups, GroupsResult)
 AWAIT = method(107, "hub.await", Await, MembersResult)
 WATCH = method(108, "hub.watch", Watch, WatchResult)
 UNWATCH = method(109, "hub.unwatch", Unwatch, Nothing)
+FORWARD = method(130, "hub.forward", Forward, Forwarded, public=False)

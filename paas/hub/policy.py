@@ -1,7 +1,7 @@
 """Who may call which method of the hub.
 
 Roles: `operator` (the local socket, by peer credentials), `component` (through its harness),
-`harness` (the harness itself).
+`harness` (the harness itself), `hub` (another node's hub, by certificate).
 """
 
 from paas.rpc.dispatch import Rule
@@ -10,6 +10,8 @@ _BOTH = Rule(frozenset({"operator", "component"}))
 _COMPONENT = Rule(frozenset({"component"}))
 _OPERATOR = Rule(frozenset({"operator"}))
 _HARNESS = Rule(frozenset({"harness"}))
+_HUB = Rule(frozenset({"hub"}))
+_ALL = Rule(frozenset({"operator", "component", "hub"}))
 
 POLICY = {
     "rpc.discover": _BOTH,
@@ -22,12 +24,13 @@ POLICY = {
     "hub.await": _BOTH,
     "hub.watch": _BOTH,
     "hub.unwatch": _BOTH,
+    "hub.forward": _HUB,
     "harness.hello": _HARNESS,
     "harness.phase": _HARNESS,
     "harness.records": _HARNESS,
     "log.write": _COMPONENT,
-    "log.query": _BOTH,
-    "log.follow": _BOTH,
+    "log.query": _ALL,
+    "log.follow": _ALL,
     "resource.resolve": _COMPONENT,
     "bundle.begin": _OPERATOR,
     "bundle.append": _OPERATOR,

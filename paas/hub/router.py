@@ -5,8 +5,9 @@
 
 The router never waits and never looks into inputs or outputs: it decodes the envelope of a call,
 finds the target, passes the raw payload on, and leaves a callback for the answer (architecture §6:
-no disk, no consensus on the path of a call).  Order between one sender and one receiver is that of
-arrival.  A message is delivered at most once; what cannot be delivered is an error of the caller:
+no disk, no consensus on the path of a call).  A target on another node is reached through that
+node's hub (routes.py).  Order between one sender and one receiver is that of arrival.  A message is
+delivered at most once; what cannot be delivered is an error of the caller:
 
     no-such-target   nobody has that id or name; the group has no members
     not-available    it exists, but is not ready (or its harness is reconnecting)
@@ -19,18 +20,17 @@ arrival.  A message is delivered at most once; what cannot be delivered is an er
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock
-from paas.harness.messages import INVOKE, Invoke, InvokeResult
+from paas.harness.messages import InvokeResult
 from paas.hub import limits, selection
-from paas.hub.messages import Call, CallResult, Cast, CastResult, MemberReply
+from paas.hub.messages import Call, CallResult, Cast, CastResult, Forward, MemberReply
+from paas.hub.routes import Attachment, Far, Links, NoLinks, Route
 from paas.rpc.dispatch import remaining_s
 from paas.rpc.envelope import Request
 from paas.rpc.peer import Peer
-from paas.wire import codec
 from paas.wire.registry import decode
 
 GROUP_PREFIX = "group:"
@@ -48,27 +48,39 @@ class Directory(Protocol):
         ...
 
     def state(self, component: str) -> str:
-        """Its life-cycle state, for error messages."""
+        """Its life-cycle state."""
+        ...
+
+    def node(self, component: str) -> str:
+        """The node that it is placed on; empty if on none."""
         ...
 
 
-@dataclass(slots=True, eq=False)
-class Attachment:
-    """One attached harness: its connection and what its component is ready for."""
-
-    component: str
-    peer: Peer
-    ready: bool = False
-    waiting: int = 0
-    delivered: int = 0
+def _always() -> bool:
+    return True
 
 
 class Router:
-    """Attachments of this hub, and the routing of calls over them."""
+    """Attachments of this hub, and the routing of calls over them and to other hubs.
 
-    def __init__(self, directory: Directory, clock: Clock) -> None:
+    `may_run` says whether this node holds its lease: without it, nothing goes to or from its
+    components, who may have successors elsewhere by now.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        clock: Clock,
+        *,
+        node: str = "",
+        links: Links | None = None,
+        may_run: Callable[[], bool] = _always,
+    ) -> None:
         self._directory = directory
         self._clock = clock
+        self._node = node
+        self._links = links or NoLinks()
+        self._may_run = may_run
         self._attached: dict[str, Attachment] = {}
         self._turns = selection.Turns()
         self.calls = 0
@@ -101,8 +113,7 @@ class Router:
         return attachment.peer if attachment else None
 
     def is_ready(self, component: str) -> bool:
-        attachment = self._attached.get(component)
-        return attachment is not None and attachment.ready
+        return self._route(component) is not None
 
     @property
     def attached(self) -> int:
@@ -115,24 +126,27 @@ class Router:
         params = decode(request.params, Call)
         timeout_s = remaining_s(params, self._clock)
         self.calls += 1
+        self._check_caller(peer)
         if params.selector == "all" and params.target.startswith(GROUP_PREFIX):
             self._call_all(peer, request, params, timeout_s)
             return
-        attachment = self._choose(params.target, params.selector)
+        route = self._choose(params.target, params.selector)
 
         def answer(value: bytes | PlatformError) -> None:
-            result = self._outcome(value, attachment.component)
+            result = self._outcome(value, route.component)
             if isinstance(result, PlatformError):
                 peer.fail(request, result)
                 return
             said = CallResult(
-                outputs=result.outputs,
-                attachments=result.attachments,
-                component=attachment.component,
+                outputs=result.outputs, attachments=result.attachments, component=route.component
             )
             peer.reply(request, said)
 
-        self._invoke(attachment, peer, params, timeout_s, answer)
+        self._send(route, self._forward(peer, params, route.component, timeout_s), answer)
+
+    def _check_caller(self, peer: Peer) -> None:
+        if "component" in peer.info and not self._may_run():
+            raise PlatformError("not-available", "the lease of this node has ended")
 
     @staticmethod
     def _outcome(value: bytes | PlatformError, component: str) -> InvokeResult | PlatformError:
@@ -150,69 +164,75 @@ class Router:
         params = decode(request.params, Cast)
         timeout_s = remaining_s(params, self._clock)
         self.casts += 1
+        self._check_caller(peer)
+        targets: list[Route]
         if params.selector == "all" and params.target.startswith(GROUP_PREFIX):
             targets = self._available(params.target)
         else:
             targets = [self._choose(params.target, params.selector)]
-        body = codec.pack(self._invocation(peer, params, timeout_s, oneway=True))
-        self._admit_fanout(len(body), len(targets))
+        size = len(params.inputs) + len(params.attachments)
+        self._admit_fanout(size, len(targets))
         accepted, refusal = 0, None
-        for attachment in targets:
+        for route in targets:
             try:
-                self._admit(attachment)
-                attachment.peer.notify_raw(INVOKE.name, body)
+                self._admit(route)
+                message = self._forward(peer, params, route.component, timeout_s)
+                route.tell(message, self._clock)
             except PlatformError as exc:  # one who is full does not keep it from the others
                 refusal = exc
             else:
-                attachment.delivered += 1
                 accepted += 1
         if refusal is not None and not accepted:
             raise refusal
         peer.reply(request, CastResult(accepted=accepted))
 
-    def _invoke(
-        self,
-        attachment: Attachment,
-        caller: Peer,
-        params: Call,
-        timeout_s: float,
-        answer: Callable[[bytes | PlatformError], None],
-    ) -> None:
+    def forward(self, peer: Peer, request: Request) -> None:
+        """Handler of `hub.forward`: what another hub's caller wants of a component here."""
+        message = decode(request.params, Forward)
+        timeout_s = remaining_s(message, self._clock)
+        attachment = self._attached.get(message.component)
+        if attachment is None or not attachment.ready or not self._may_run():
+            raise self._not_here(message.component, message.component)
         self._admit(attachment)
-        attachment.waiting += 1
-        attachment.delivered += 1
+        if request.notification:
+            attachment.tell(message, self._clock)
+            return
 
-        def done(value: bytes | PlatformError) -> None:
-            attachment.waiting -= 1
-            answer(value)
+        def answer(value: bytes | PlatformError) -> None:
+            if isinstance(value, PlatformError):
+                peer.fail(request, value)
+            else:
+                peer.reply(request, value)
 
-        body = codec.pack(self._invocation(caller, params, timeout_s, oneway=False))
-        attachment.peer.send_request(INVOKE.name, body, done, timeout_s=timeout_s)
+        attachment.send(message, answer, timeout_s, self._clock)
 
-    def _invocation(
-        self, caller: Peer, params: Call | Cast, timeout_s: float, *, oneway: bool
-    ) -> Invoke:
-        return Invoke(
+    def _send(
+        self, route: Route, message: Forward, answer: Callable[[bytes | PlatformError], None]
+    ) -> None:
+        self._admit(route)
+        assert message.timeout is not None
+        route.send(message, answer, message.timeout, self._clock)
+
+    @staticmethod
+    def _forward(caller: Peer, params: Call | Cast, component: str, timeout_s: float) -> Forward:
+        return Forward(
+            component=component,
             operation=params.operation,
             object=params.object,
             inputs=params.inputs,
             attachments=params.attachments,
             from_=caller.info.get("component", ""),
-            deadline=self._clock.now_ms() / 1000 + timeout_s,
+            timeout=timeout_s,
             trace=params.trace,
-            oneway=oneway,
         )
 
-    def _admit(self, attachment: Attachment) -> None:
-        """The component's mailbox is bounded in messages and bytes."""
-        queued = attachment.peer.link.queued_bytes
-        if attachment.waiting >= limits.INVOCATIONS_MAX or queued > limits.MAILBOX_BYTES_MAX:
+    def _admit(self, route: Route) -> None:
+        """The component's mailbox, and the way to its node, are bounded in messages and bytes."""
+        try:
+            route.admit()
+        except PlatformError:
             self.refused += 1
-            raise PlatformError(
-                "limit-exceeded",
-                f"{attachment.waiting} calls wait for {attachment.component[:8]} already",
-                component=attachment.component,
-            )
+            raise
 
     @staticmethod
     def _admit_fanout(size: int, copies: int) -> None:
@@ -225,24 +245,42 @@ class Router:
 
     # -- targets ---------------------------------------------------------------------------------
 
-    def _choose(self, target: str, selector: str) -> Attachment:
+    def _choose(self, target: str, selector: str) -> Route:
         selection.check(selector)
-        if target.startswith(GROUP_PREFIX):
-            candidates = self._available(target)
-            chosen = self._turns.any(target, [a.component for a in candidates])
-            return self._attached[chosen]
-        component = self._directory.resolve(target)
-        attachment = self._attached.get(component)
-        if attachment is None or not attachment.ready:
-            state = self._directory.state(component)
-            text = f"component {target} is {state}"
-            if state == "available":
-                text = f"component {target} is reconnecting"
-            raise PlatformError("not-available", text, component=component, state=state)
-        return attachment
+        if not target.startswith(GROUP_PREFIX):
+            component = self._directory.resolve(target)
+        elif selector == "leader":
+            component = self._members(target)[0]
+        else:
+            routes = {route.component: route for route in self._available(target)}
+            return routes[self._turns.any(target, list(routes))]
+        route = self._route(component)
+        if route is None:
+            raise self._not_here(target, component)
+        return route
 
-    def _available(self, target: str) -> list[Attachment]:
-        """The ready members of a group; raises when there is none."""
+    def _route(self, component: str) -> Route | None:
+        """The way to a component that is available; None if there is none."""
+        attachment = self._attached.get(component)
+        if attachment is not None:
+            return attachment if attachment.ready and self._may_run() else None
+        node = self._directory.node(component)
+        if node in ("", self._node) or self._directory.state(component) != "available":
+            return None
+        peer = self._links.peer(node)
+        return None if peer is None else Far(component, node, peer)
+
+    def _not_here(self, target: str, component: str) -> PlatformError:
+        state = self._directory.state(component)
+        node = self._directory.node(component)
+        text = f"component {target} is {state}"
+        if state == "available":
+            text = f"component {target} is reconnecting"
+            if node != self._node:
+                text = f"component {target} is on node {node}, which cannot be reached"
+        return PlatformError("not-available", text, component=component, state=state)
+
+    def _members(self, target: str) -> list[str]:
         group = target.removeprefix(GROUP_PREFIX)
         members = self._directory.members(group)
         if not members:
@@ -251,8 +289,13 @@ class Router:
                 f"group {group!r} has no members",
                 hint="list the groups: paas groups",
             )
-        ready = [a for m in members if (a := self._attached.get(m)) is not None and a.ready]
+        return members
+
+    def _available(self, target: str) -> list[Route]:
+        """Ways to the ready members of a group; raises when there is none."""
+        ready = [r for m in self._members(target) if (r := self._route(m)) is not None]
         if not ready:
+            group = target.removeprefix(GROUP_PREFIX)
             raise PlatformError("not-available", f"no member of group {group!r} is available")
         return ready
 
@@ -274,15 +317,15 @@ class Router:
             if len(replies) == len(targets):
                 peer.reply(request, CallResult(replies=replies))
 
-        for attachment in targets:
+        for route in targets:
 
-            def answer(value: bytes | PlatformError, component: str = attachment.component) -> None:
+            def answer(value: bytes | PlatformError, component: str = route.component) -> None:
                 gather(component, value)
 
             try:
-                self._invoke(attachment, peer, params, timeout_s, answer)
+                self._send(route, self._forward(peer, params, route.component, timeout_s), answer)
             except PlatformError as exc:
-                gather(attachment.component, exc)
+                gather(route.component, exc)
 
     def _member_reply(self, component: str, value: bytes | PlatformError) -> MemberReply:
         result = self._outcome(value, component)

@@ -2,6 +2,7 @@
 
 Pure choice from a list of candidates in joining order.  `any` is fair: each caller of `choose`
 advances one turn a group, so members that stay available are used evenly, whatever comes and goes.
+`leader` is the member that joined first: the log decides it, not whoever asks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from paas.base.errors import invalid
 
-SELECTORS = ("any", "all")
+SELECTORS = ("any", "all", "leader")
 
 
 class Turns:

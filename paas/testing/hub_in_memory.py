@@ -152,6 +152,9 @@ class Directory:
     def state(self, component: str) -> str:
         return self._lives.states[component]
 
+    def node(self, component: str) -> str:
+        return "n1"
+
     def member(self, component: str) -> Member:
         if component not in self._lives.states:
             raise PlatformError("no-such-target")
