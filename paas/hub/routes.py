@@ -33,12 +33,19 @@ class Links(Protocol):
         """The hub of this node; None while it cannot be reached."""
         ...
 
+    def connected(self) -> list[str]:
+        """The nodes that can be reached."""
+        ...
+
 
 class NoLinks:
     """A cluster of one node."""
 
     def peer(self, node: str) -> Peer | None:
         return None
+
+    def connected(self) -> list[str]:
+        return []
 
 
 class Route(Protocol):

@@ -9,16 +9,16 @@ import msgspec
 
 from paas.base.errors import PlatformError, invalid
 from paas.base.ports import Clock
-from paas.harness.messages import Event, LogRecord
+from paas.harness.messages import EVENT, Event, LogRecord
 from paas.harness.messages import Records as HarnessRecords
 from paas.hub.client import WatchBook
 from paas.logs import limits, messages
+from paas.logs.far import TOPIC, FarLogs
 from paas.logs.store import LogStore, matches
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.wire.registry import Nothing
 
 CUT_MARK = " […]"
-_TOPIC = ("logs", "")
 
 
 class Names(Protocol):
@@ -34,16 +34,26 @@ class Names(Protocol):
 class Logs:
     """Handlers of `log.*`, and the sink of the harnesses' batches."""
 
-    def __init__(self, store: LogStore, names: Names, watches: WatchBook, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        names: Names,
+        watches: WatchBook,
+        clock: Clock,
+        far: FarLogs | None = None,
+    ) -> None:
         self.store = store
+        self._far = far
         self._names = names
         self._watches = watches
         self._clock = clock
 
     def register(self, dispatcher: Dispatcher) -> None:
         dispatcher.plain(messages.WRITE, self.write)
-        dispatcher.plain(messages.QUERY, self.query)
+        dispatcher.task(messages.QUERY, self.query, while_connected=True)
         dispatcher.plain(messages.FOLLOW, self.follow)
+        if self._far is not None:
+            dispatcher.raw(EVENT, self._far.event)
 
     def receive(self, component: str, batch: HarnessRecords) -> None:
         """A batch of a harness."""
@@ -73,7 +83,7 @@ class Logs:
 
     def _keep(self, records: list[messages.Record]) -> None:
         for record in self.store.append(records):
-            for peer, number, wanted in self._watches.watchers(*_TOPIC):
+            for peer, number, wanted in self._watches.watchers(*TOPIC):
                 if wanted(record):
                     data = msgspec.to_builtins(record)
                     event = Event(
@@ -87,8 +97,13 @@ class Logs:
                     )
                     self._watches.emit(peer, number, event)
 
-    def query(self, params: messages.Query, _context: Context) -> messages.Records:
-        return messages.Records(records=self._find(params))
+    async def query(self, params: messages.Query, context: Context) -> messages.Records:
+        records = self._find(params)
+        if self._far is not None and not _is_hub(context):
+            found = await self._far.query(params)
+            if found:
+                records = sorted([*records, *found], key=_order)[-max(params.limit, 1) :]
+        return messages.Records(records=records)
 
     def _find(self, params: messages.Query | messages.Follow) -> list[messages.Record]:
         if not 0 <= params.limit <= limits.QUERY_RECORDS_MAX:
@@ -133,8 +148,18 @@ class Logs:
             plain = matches(record, since=params.since, level=params.level, grep=params.grep)
             return plain and chosen(record)
 
-        watch = self._watches.open(context.peer, *_TOPIC, wanted)
+        watch = self._watches.open(context.peer, *TOPIC, wanted)
+        if self._far is not None and not _is_hub(context):
+            self._far.follow(params, context.peer, watch)
         return messages.FollowResult(watch=watch, records=records)
+
+
+def _is_hub(context: Context) -> bool:
+    return "hub" in context.peer.info.get("roles", ())
+
+
+def _order(record: messages.Record) -> tuple[float, str, int]:
+    return record.time, record.component, record.sequence
 
 
 def _record(component: str, name: str, kind: str, item: LogRecord, dropped: int) -> messages.Record:

@@ -30,3 +30,6 @@ FIELDS_BYTES_MAX = 64 << 10
 assert MESSAGE_BYTES_MAX + FIELDS_BYTES_MAX < RING_BYTES_MAX, "every record can be kept"
 assert RING_BYTES_MAX < QUERY_BYTES_MAX < FRAME_BYTES_MAX, "every answer can be sent"
 assert SEGMENT_BYTES_MAX >= RING_BYTES_MAX, "a restart reads back at least what memory held"
+
+FAR_TIMEOUT_S = 3.0
+"""How long another node may take to say what it has; then the answer goes without."""

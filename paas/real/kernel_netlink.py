@@ -1,4 +1,4 @@
-"""Links of the host: the node's bridge and one pair of links per container; the only netlink code.
+"""Links of the host: bridges, and pairs of links to containers and machines; the only netlink code.
 
 One object belongs to one thread (its socket is used again and again).  The bridge is a router for
 the containers, not a switch: each port is isolated, so every packet from one container to another
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from paas.real.kernel_netns import INSIDE, configure_bridge
+from paas.real.kernel_netns import INSIDE, configure_bridge, without_ipv6
 
 
 class Links:
@@ -72,6 +72,53 @@ class Links:
         """Links with our prefix."""
         found = {link.get("ifname") or "" for link in self._route.get_links()}
         return {name for name in found if name.startswith(self._prefix)}
+
+
+class Switch:
+    """The bridge that the machines of one development cluster are plugged into.
+
+    Unlike a node's bridge it only switches: its ports reach each other.  The host has an address
+    on it, so that the host's routes show to others which network is in use.
+    """
+
+    def __init__(self, bridge: str) -> None:
+        self._route = IPRoute()
+        self._bridge = bridge
+
+    def close(self) -> None:
+        self._route.close()
+
+    def open(self, address: str, prefix_length: int) -> None:
+        """Make the bridge if it is not there."""
+        with _asking(errno.EEXIST):
+            own = _hardware_address(self._bridge)
+            self._route.link("add", ifname=self._bridge, kind="bridge", address=own)
+        index = socket.if_nametoindex(self._bridge)
+        with _asking(errno.EEXIST):
+            self._route.addr("add", index=index, address=address, prefixlen=prefix_length)
+        without_ipv6(self._bridge)
+        self._route.link("set", index=index, state="up")
+
+    def plug(self, name: str, namespace_fd: int) -> None:
+        """A pair of links: `name` as a port, INSIDE in the machine's namespace."""
+        self.unplug(name)  # the kernel removes a dead machine's link only after a while
+        peer = {"ifname": INSIDE, "net_ns_fd": namespace_fd}
+        with _asking():
+            self._route.link("add", ifname=name, kind="veth", peer=peer)
+            index = socket.if_nametoindex(name)
+            without_ipv6(name)
+            master = socket.if_nametoindex(self._bridge)
+            self._route.link("set", index=index, master=master, state="up")
+
+    def unplug(self, name: str) -> None:
+        """Remove a pair; a pair that is gone is no error."""
+        with _asking(errno.ENODEV):
+            for index in self._route.link_lookup(ifname=name):
+                self._route.link("del", index=index)
+
+    def remove(self) -> None:
+        """The bridge goes; what is plugged in should have gone before."""
+        self.unplug(self._bridge)
 
 
 def _hardware_address(bridge: str) -> str:

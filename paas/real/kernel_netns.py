@@ -79,8 +79,26 @@ def configure_bridge(bridge: str) -> None:
     """Packets between containers pass the node's packet filter: forward on this link only."""
     for name, value in (("forwarding", "1"), ("send_redirects", "0"), ("proxy_arp", "0")):
         (_SYSTEM / "ipv4/conf" / bridge / name).write_text(value)
-    with contextlib.suppress(FileNotFoundError):
-        (_SYSTEM / "ipv6/conf" / bridge / "disable_ipv6").write_text("1")
+    without_ipv6(bridge)
+
+
+def without_ipv6(link: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        (_SYSTEM / "ipv6/conf" / link / "disable_ipv6").write_text("1")
+
+
+def configure_machine(address: str, prefix_length: int) -> None:
+    """The inside of a machine of a development cluster: loopback and one address on its link.
+
+    Called in the machine's namespace.  There is no default route: it reaches the other machines.
+    """
+    _write_settings(_INSIDE_SETTINGS[:2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        _set_up(control, "lo")
+        fcntl.ioctl(control, _SIOCSIFADDR, _interface_request(INSIDE, _address(address)))
+        mask = _interface_request(INSIDE, _address(_mask(prefix_length)))
+        fcntl.ioctl(control, _SIOCSIFNETMASK, mask)
+        _set_up(control, INSIDE)
 
 
 def _configure(address: str, gateway: str, network: str) -> None:
@@ -92,8 +110,12 @@ def _configure(address: str, gateway: str, network: str) -> None:
         fcntl.ioctl(control, _SIOCSIFNETMASK, mask)
         _add_route(control, gateway, _ONE_HOST, None)
         base, _, bits = network.partition("/")
-        number = (0xFFFFFFFF << (32 - int(bits))) & 0xFFFFFFFF
-        _add_route(control, base, socket.inet_ntoa(struct.pack("!I", number)), gateway)
+        _add_route(control, base, _mask(int(bits)), gateway)
+
+
+def _mask(prefix_length: int) -> str:
+    number = (0xFFFFFFFF << (32 - prefix_length)) & 0xFFFFFFFF
+    return socket.inet_ntoa(struct.pack("!I", number))
 
 
 def _address(text: str) -> bytes:
