@@ -37,5 +37,41 @@ COMPLETION_TIMEOUT_S = 0.15
 UPLOAD_PIECE_BYTES = 1 << 20
 """Bytes of a bundle in one request; below the largest frame with room for the envelope."""
 
+NODES_MAX = 9
+"""Nodes of a development cluster on one machine at most."""
+
+VOTERS_WANTED_MAX = 5
+"""How many nodes vote at most (docs/internals/cluster.md, "Members of the log")."""
+
+LISTEN_PORT = 7_420
+"""Where the hub of a node listens for the hubs of others, unless another port is named."""
+
+JOIN_PORT_STEP = 1
+"""The port for those who want to join is that much above the one for hubs."""
+
+JOIN_TIMEOUT_S = 60.0
+"""Time for a node to be taken into a cluster, before it is started."""
+
+TOKEN_LIFE_S = 600.0
+"""How long a join token can be used, unless another time is asked for."""
+
+SETTLE_TIMEOUT_S = 60.0
+"""Time for all nodes to be available, and as many to vote as should, once all have started."""
+
+SETTLE_PERIOD_S = 0.05
+"""How often the cluster is asked whether it is so far."""
+
+MACHINE_END_TIMEOUT_S = 10.0
+"""Time for the kernel to end a machine that was killed."""
+
+PAUSE_TIMEOUT_S = 5.0
+"""Time for every process of a machine to stop, or to go on."""
+
+NODE_CONNECT_TIMEOUT_S = 1.0
+"""How long one of several nodes is tried before the next one is."""
+
+STALE_WARNING_S = 0.0
+"""An answer that is older than this is printed with a warning."""
+
 assert DOWN_TIMEOUT_S >= STOP_TIMEOUT_S + CLEANUP_TIMEOUT_S, "down waits for an orderly stop"
 assert UPLOAD_PIECE_BYTES * 4 // 3 < 4 << 20, "a piece fits in a frame in either codec"

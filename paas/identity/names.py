@@ -8,6 +8,8 @@ The four parts are the name; the forms are derived from them and can be turned b
 are equal exactly if their URIs are.  Parts are lower-case host-name labels (the cluster and the
 node may have several, with dots), which makes them safe in all three forms without escaping.
 
+A node has a name as well, which its own authority bears: spiffe://<cluster>/node/<node>.
+
 A sub-system is also the agent's role: what it may do follows from it (platform document §4.9.4,
 "limit ourselves to just role based authorization").  Which sub-systems exist is not decided here.
 """
@@ -30,6 +32,7 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _label = re.compile(_LABEL)
 _host_name = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _uri = re.compile(r"spiffe://([^/]+)/node/([^/]+)/agent/([^/]+)/([^/]+)")
+_node_uri = re.compile(r"spiffe://([^/]+)/node/([^/]+)")
 
 _LABEL_EXPECTED = "expected 1 to 63 lower-case letters, digits and inner hyphens"
 
@@ -85,6 +88,24 @@ def from_uri(uri: str) -> AgentName | None:
         return AgentName(*match.groups())
     except PlatformError:
         return None
+
+
+def node_uri(cluster: str, node: str) -> str:
+    """The name of a node's authority."""
+    return f"spiffe://{cluster}/node/{node}"
+
+
+def node_from_uri(uri: str) -> tuple[str, str] | None:
+    """Cluster and node that a URI states, or None when it is not the URI of a node."""
+    match = _node_uri.fullmatch(uri)
+    if match is None:
+        return None
+    try:
+        check_cluster(match[1])
+        check_node(match[2])
+    except PlatformError:
+        return None
+    return match[1], match[2]
 
 
 def _check_host_name(field: str, value: str, characters_max: int) -> None:

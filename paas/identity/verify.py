@@ -1,12 +1,16 @@
 """Is this certificate to be believed?  One function, one answer, with a reason.
 
-    readable → signed by an authority we trust → that authority is one, and in its time
+    readable → signed by the authority of a node, that one by an authority we trust (or by the
+               latter directly) → each of them is one, and in its time
              → in its own time → a leaf and nothing more → P-256 and SHA-256
-             → one name, the same in subject, URI and DNS → of our cluster → of an allowed role
+             → one name, the same in subject, URI and DNS → of our cluster
+             → of the node whose authority signed it → of an allowed role
 
 The first step that fails is the reason.  Reasons are for our log: they go to nobody who failed to
-prove who it is.  There are no intermediate authorities (path length 0), so a chain has two links
-and nothing is searched.  Both ends of a life are widened by `CLOCK_SKEW_S`.
+prove who it is.  A chain has at most three links, of which the holder brings all but the last, and
+nothing is searched.  That an authority speaks for its own node only is checked here by the whole
+name of the node; what a TLS library checks by itself (name constraints) is a subset of it.
+Both ends of a life are widened by `CLOCK_SKEW_S`.
 
 Not decided here: revocation (lists come with the revocation service) and capabilities for single
 methods (`capabilities.require`).  Source: platform document §4.9.4; RFC 5280 §6; X.509-SVID §5.
@@ -14,15 +18,15 @@ methods (`capabilities.require`).  Source: platform document §4.9.4; RFC 5280 �
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from paas.base.errors import PlatformError
 from paas.identity import x509
 from paas.identity.keys import Malformed
-from paas.identity.limits import AUTHORITIES_MAX, CLOCK_SKEW_S
-from paas.identity.names import AgentName, from_uri
+from paas.identity.limits import AUTHORITIES_MAX, CHAIN_CERTIFICATES_MAX, CLOCK_SKEW_S
+from paas.identity.names import AgentName, from_uri, node_from_uri, node_uri
 
 _SKEW_MS = CLOCK_SKEW_S * 1_000
 
@@ -66,17 +70,30 @@ def trust(cluster: str, authorities_pem: Iterable[bytes]) -> Trust:
 
 
 def verify(
-    certificate: bytes, trusted: Trust, now_ms: int, allowed: AbstractSet[str] | None = None
+    certificate: bytes,
+    trusted: Trust,
+    now_ms: int,
+    allowed: AbstractSet[str] | None = None,
+    *,
+    chain: Sequence[bytes] = (),
 ) -> Verdict:
-    """Judge a certificate (DER or PEM).  `allowed` are the roles that will do; None: all."""
+    """Judge a certificate (DER or PEM).  `allowed` are the roles that will do; None: all.
+
+    The certificate of the node's authority follows in the same PEM, or comes in `chain`.
+    """
     try:
-        leaf = x509.read_certificate(certificate)
+        leaf, *above = x509.read_chain(certificate)
+        above += [x509.read_certificate(one) for one in chain[:CHAIN_CERTIFICATES_MAX]]
         facts = x509.facts(leaf)
-        _check_chain(leaf, trusted, now_ms)
+        node = _check_chain(leaf, above, trusted, now_ms)
         _check_time("the certificate", facts, now_ms)
         name = leaf_name(facts)
         if name.cluster != trusted.cluster:
             raise _Refused(f"of the cluster {name.cluster}, not of {trusted.cluster}")
+        if node not in (None, name.node):
+            raise _Refused(
+                f"for an agent of the node {name.node}, signed by the authority of the node {node}"
+            )
         if allowed is not None and name.subsystem not in allowed:
             raise _Refused(f"has the role {name.subsystem}, not {_any_of(allowed)}")
     except (_Refused, Malformed) as exc:
@@ -105,6 +122,44 @@ def leaf_name(facts: x509.Facts) -> AgentName:
     return name
 
 
+def node_authority(
+    certificate: x509.Certificate, trusted: Trust, now_ms: int
+) -> tuple[str, PlatformError | None]:
+    """The node whose agents this certificate may sign, or why it is not believed.
+
+    Exactly one of the two counts: a node, or ("", the reason as an error).
+    """
+    try:
+        return _check_node_authority(certificate, trusted, now_ms), None
+    except (_Refused, Malformed) as exc:
+        return "", denied(str(exc))
+    except PlatformError as exc:
+        return "", exc
+
+
+def node_of(facts: x509.Facts) -> tuple[str, str]:
+    """Cluster and node of a node's authority; raises when the certificate is not one of those.
+
+    Checks everything that needs neither the cluster's authority nor a clock, and nothing else.
+    """
+    if not facts.authority or not facts.signs_certificates or facts.signs_data:
+        raise denied("signed by something that is no authority")
+    if facts.path_length != 0:
+        raise denied("signed by an authority that may make authorities")
+    if facts.unknown_critical:
+        raise denied(f"unknown critical extension {facts.unknown_critical[0]} of the authority")
+    if not facts.p256 or not facts.ecdsa_sha256:
+        raise denied("the authority of the node is not P-256 with SHA-256")
+    stated = node_from_uri(facts.uris[0]) if len(facts.uris) == 1 else None
+    if stated is None or facts.dns or facts.other_names:
+        raise denied("the authority that signed it names no node")
+    cluster, node = stated
+    common_name = x509.NODE_AUTHORITY_COMMON_NAME
+    if facts.subject != (("DC", cluster), ("OU", node), ("CN", common_name)):
+        raise denied(f"the authority of {node_uri(cluster, node)} has another subject")
+    return stated
+
+
 def denied(reason: str) -> PlatformError:
     """A refusal for our own side: it carries the reason and is not to be sent to the peer."""
     return PlatformError("denied", f"the peer's certificate is refused: {reason}", reason=reason)
@@ -123,14 +178,44 @@ def _check_leaf(facts: x509.Facts) -> None:
         raise denied("not signed with ECDSA and SHA-256")
 
 
-def _check_chain(leaf: x509.Certificate, trusted: Trust, now_ms: int) -> None:
-    issuers = [a for a in trusted.authorities if x509.signed_by(leaf, a)]
+def _check_chain(
+    leaf: x509.Certificate, above: Sequence[x509.Certificate], trusted: Trust, now_ms: int
+) -> str | None:
+    """The node whose authority signed; None: the cluster's authority did so itself."""
+    if _check_authority(leaf, trusted, now_ms) is not None:
+        return None
+    for candidate in above:
+        if x509.signed_by(leaf, candidate):
+            return _check_node_authority(candidate, trusted, now_ms)
+    raise _Refused("not signed by the authority of this cluster")
+
+
+def _check_authority(
+    certificate: x509.Certificate, trusted: Trust, now_ms: int
+) -> x509.Facts | None:
+    """The trusted authority that signed; None when none did."""
+    issuers = [a for a in trusted.authorities if x509.signed_by(certificate, a)]
     if not issuers:
-        raise _Refused("not signed by the authority of this cluster")
+        return None
     facts = x509.facts(issuers[0])
     if not facts.authority or not facts.signs_certificates:
         raise _Refused("signed by something that is no authority")
     _check_time("the authority", facts, now_ms)
+    return facts
+
+
+def _check_node_authority(certificate: x509.Certificate, trusted: Trust, now_ms: int) -> str:
+    facts = x509.facts(certificate)
+    cluster, node = node_of(facts)
+    authority = _check_authority(certificate, trusted, now_ms)
+    if authority is None:
+        raise _Refused(f"the authority of the node {node} is not signed by that of this cluster")
+    if authority.path_length == 0:
+        raise _Refused("the authority of this cluster may not make authorities of nodes")
+    if cluster != trusted.cluster:
+        raise _Refused(f"the authority is of the cluster {cluster}, not of {trusted.cluster}")
+    _check_time(f"the authority of the node {node}", facts, now_ms)
+    return node
 
 
 def _check_time(what: str, facts: x509.Facts, now_ms: int) -> None:

@@ -1,8 +1,10 @@
 """Certificates and requests as bytes: made here, read here; the only import of cryptography.x509.
 
-    authority   self-signed, P-256, CA with path length 0, signs certificates (and lists) only;
+    authority   self-signed, P-256, CA with path length 1, signs certificates (and lists) only;
                 name constraints: URIs and host names of its own cluster
-    leaf        P-256, digital signature, server and client, the name in subject, URI and DNS,
+    node        signed by the authority, P-256, CA with path length 0, the node's URI; name
+    authority   constraints: URIs of its cluster, host names of its own node
+    leaf        signed by a node authority, P-256, digital signature, server and client, the name in subject, URI and DNS,
                 capabilities in a private extension
 
 What was read becomes `Facts`, plain values about which `verify` decides; nothing here decides.
@@ -24,8 +26,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorit
 
 from paas.identity import capabilities as words
 from paas.identity.keys import Malformed, PrivateKey, PublicKey
-from paas.identity.limits import CERTIFICATE_BYTES_MAX, CLOCK_SKEW_S
-from paas.identity.names import AgentName, check_cluster
+from paas.identity.limits import BEGIN_EARLY_S, CERTIFICATE_BYTES_MAX, CHAIN_CERTIFICATES_MAX
+from paas.identity.names import AgentName, check_cluster, check_node, node_uri
 
 Certificate = x509.Certificate
 Request = x509.CertificateSigningRequest
@@ -36,8 +38,11 @@ CAPABILITIES_OID = x509.ObjectIdentifier("2.25.105157203692303720243565073597832
 """Ours for good, from the arc for UUIDs (ITU-T X.667); the content is one UTF8String."""
 
 AUTHORITY_COMMON_NAME = "cluster authority"
+NODE_AUTHORITY_COMMON_NAME = "node authority"
 
 _KNOWN_CRITICAL = (x509.BasicConstraints.oid, x509.KeyUsage.oid)
+_KNOWN_CRITICAL_OF_AUTHORITIES = (*_KNOWN_CRITICAL, x509.NameConstraints.oid)
+_PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 _BROKEN = (
     ValueError,
     TypeError,
@@ -49,7 +54,9 @@ _BROKEN = (
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """The cluster's authority: its certificate, and the key that never leaves its process."""
+    """An authority, the cluster's or a node's: its certificate, and the key that never leaves its
+    process.
+    """
 
     certificate: Certificate
     key: PrivateKey = field(repr=False)
@@ -67,6 +74,7 @@ class Facts:
     end_ms: int
     serial: int
     authority: bool
+    path_length: int | None
     signs_data: bool
     signs_certificates: bool
     server: bool
@@ -91,18 +99,36 @@ def make_authority(
             x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITY_COMMON_NAME),
         ]
     )
-    constraints = x509.NameConstraints(
-        [x509.UniformResourceIdentifier(cluster), x509.DNSName(cluster)], None
-    )
+    builder = _builder(name, name, key.public_key(), serial, now_ms, life_s)
+    return _signing(builder, 1, cluster, cluster, key.public_key()).sign(key, hashes.SHA256())
+
+
+def make_node_authority(
+    authority: Authority,
+    cluster: str,
+    node: str,
+    key: PublicKey,
+    *,
+    serial: int,
+    now_ms: int,
+    life_s: int,
+) -> Certificate:
+    """The certificate with which one node certifies its own agents.
+
+    The constraint on host names is what any TLS library enforces; since names of nodes may contain
+    dots, a node `b` could still speak for a node `a.b` there, which `verify` refuses.
+    """
+    check_node(node)
+    name = node_subject(cluster, node)
+    builder = _builder(name, authority.certificate.subject, key, serial, now_ms, life_s)
+    issuer_key = authority.key.public_key()
     return (
-        _builder(name, name, key.public_key(), serial, now_ms, life_s)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
-        .add_extension(constraints, critical=True)
+        _signing(builder, 0, cluster, f"{node}.{cluster}", issuer_key)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(node_uri(cluster, node))]),
+            critical=False,
         )
-        .sign(key, hashes.SHA256())
+        .sign(authority.key, hashes.SHA256())
     )
 
 
@@ -116,7 +142,7 @@ def make_leaf(
     life_s: int,
     capabilities: frozenset[str],
 ) -> Certificate:
-    """An agent's certificate.  It begins a clock skew early, so that a slow clock accepts it."""
+    """An agent's certificate."""
     sans = x509.SubjectAlternativeName(
         [x509.UniformResourceIdentifier(name.uri), x509.DNSName(name.dns)]
     )
@@ -150,6 +176,17 @@ def subject(name: AgentName) -> x509.Name:
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, name.subsystem),
             x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, name.node),
             x509.NameAttribute(NameOID.USER_ID, name.id),
+        ]
+    )
+
+
+def node_subject(cluster: str, node: str) -> x509.Name:
+    """The distinguished name of a node's authority."""
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.DOMAIN_COMPONENT, cluster),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, node),
+            x509.NameAttribute(NameOID.COMMON_NAME, NODE_AUTHORITY_COMMON_NAME),
         ]
     )
 
@@ -196,6 +233,19 @@ def read_certificate(data: bytes) -> Certificate:
         raise Malformed("not a certificate") from None
 
 
+def read_chain(data: bytes) -> list[Certificate]:
+    """A certificate and, in PEM, those that follow it; raises Malformed.  Never empty."""
+    if len(data) > 2 * CHAIN_CERTIFICATES_MAX * CERTIFICATE_BYTES_MAX:
+        raise Malformed("a chain above the size limit")
+    begin = data.find(_PEM_BEGIN)
+    if begin < 0 or data[:begin].strip():
+        return [read_certificate(data)]
+    pieces = data[begin:].split(_PEM_BEGIN)[1:]
+    if len(pieces) > CHAIN_CERTIFICATES_MAX:
+        raise Malformed(f"a chain of more than {CHAIN_CERTIFICATES_MAX} certificates")
+    return [read_certificate(_PEM_BEGIN + piece) for piece in pieces]
+
+
 def public_key(certificate: Certificate | Request) -> PublicKey:
     """The P-256 key that is certified; raises Malformed."""
     try:
@@ -235,6 +285,9 @@ def _facts(certificate: Certificate) -> Facts:
     usage = values.get(x509.KeyUsage.oid)
     extended = values.get(x509.ExtendedKeyUsage.oid)
     sans = values.get(x509.SubjectAlternativeName.oid)
+    # No basic constraints at all says nothing: count it as an authority, which no leaf may be.
+    authority = basic.ca if isinstance(basic, x509.BasicConstraints) else True
+    known = _KNOWN_CRITICAL_OF_AUTHORITIES if authority else _KNOWN_CRITICAL
     names = list(sans) if isinstance(sans, x509.SubjectAlternativeName) else []
     purposes = list(extended) if isinstance(extended, x509.ExtendedKeyUsage) else []
     uris = tuple(n.value for n in names if isinstance(n, x509.UniformResourceIdentifier))
@@ -253,8 +306,8 @@ def _facts(certificate: Certificate) -> Facts:
         begin_ms=_milliseconds(certificate.not_valid_before_utc),
         end_ms=_milliseconds(certificate.not_valid_after_utc),
         serial=certificate.serial_number,
-        # No basic constraints at all says nothing: count it as an authority, which no leaf may be.
-        authority=basic.ca if isinstance(basic, x509.BasicConstraints) else True,
+        authority=authority,
+        path_length=basic.path_length if isinstance(basic, x509.BasicConstraints) else None,
         signs_data=isinstance(usage, x509.KeyUsage) and usage.digital_signature,
         signs_certificates=isinstance(usage, x509.KeyUsage)
         and (usage.key_cert_sign or usage.crl_sign),
@@ -262,9 +315,7 @@ def _facts(certificate: Certificate) -> Facts:
         client=ExtendedKeyUsageOID.CLIENT_AUTH in purposes,
         p256=p256,
         ecdsa_sha256=certificate.signature_algorithm_oid == SignatureAlgorithmOID.ECDSA_WITH_SHA256,
-        unknown_critical=tuple(
-            sorted(o.dotted_string for o in critical if o not in _KNOWN_CRITICAL)
-        ),
+        unknown_critical=tuple(sorted(o.dotted_string for o in critical if o not in known)),
         capabilities=_capabilities(values.get(CAPABILITIES_OID)),
     )
 
@@ -284,9 +335,24 @@ def _builder(
         issuer_name=issuer,
         public_key=key,
         serial_number=serial,
-        not_valid_before=now - datetime.timedelta(seconds=CLOCK_SKEW_S),
+        not_valid_before=now - datetime.timedelta(seconds=BEGIN_EARLY_S),
         not_valid_after=now + datetime.timedelta(seconds=life_s),
     ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def _signing(
+    builder: x509.CertificateBuilder, below: int, cluster: str, hosts: str, issuer: PublicKey
+) -> x509.CertificateBuilder:
+    """What every authority's certificate says; `below` is how many authorities may follow it."""
+    constraints = x509.NameConstraints(
+        [x509.UniformResourceIdentifier(cluster), x509.DNSName(hosts)], None
+    )
+    return (
+        builder.add_extension(x509.BasicConstraints(ca=True, path_length=below), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(constraints, critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
+    )
 
 
 def _key_usage(*, authority: bool) -> x509.KeyUsage:

@@ -2,6 +2,10 @@
 
 The document's states; `failed` follows `offline` after a time, and a node that was thought lost may
 come back from either, which the document leaves open.
+
+A node is *present* while it may run components.  One that is present and is removed passes through
+`destroying`, in which it may do so no more but perhaps still does: only its own word that it is
+empty, or the end of its lease, makes it `destroyed`.
 """
 
 from __future__ import annotations
@@ -40,13 +44,15 @@ class NodeEvent(enum.StrEnum):
     MARK_UNAVAILABLE = "mark_unavailable"
     """A person takes it out of use."""
     MARK_AVAILABLE = "mark_available"
+    """A person gives it back to use."""
     LOSE = "lose"
-    """It does not answer."""
+    """Its lease is over: nothing runs on it."""
     GIVE_UP = "give_up"
     """It has not answered for too long."""
     DESTROY = "destroy"
+    """A person removes it."""
     CLEARED = "cleared"
-    """The machine is switched off, or given back."""
+    """Nothing of it runs any more; the machine may be switched off, or given back."""
 
 
 _S, _E = NodeState, NodeEvent
@@ -59,11 +65,16 @@ NODE: Table[NodeState, NodeEvent] = Table(
         _S.NONE: {_E.ACQUIRE: _S.ACQUIRING, _E.BOOT: _S.PREPARING, _E.JOIN: _S.INITIALIZING},
         _S.ACQUIRING: {_E.BOOT: _S.PREPARING, _E.REFUSE: _S.ACQUIRING_FAILED},
         _S.ACQUIRING_FAILED: {_E.CLEARED: _S.DESTROYED},
-        _S.PREPARING: {_E.JOIN: _S.INITIALIZING, _E.REFUSE: _S.PREPARING_FAILED},
+        _S.PREPARING: {
+            _E.JOIN: _S.INITIALIZING,
+            _E.REFUSE: _S.PREPARING_FAILED,
+            _E.DESTROY: _S.DESTROYING,
+        },
         _S.PREPARING_FAILED: {_E.DESTROY: _S.DESTROYING},
         _S.INITIALIZING: {
             _E.JOIN: _S.INITIALIZING,
             _E.READY: _S.AVAILABLE,
+            _E.MARK_UNAVAILABLE: _S.UNAVAILABLE,
             _E.LOSE: _S.OFFLINE,
             _E.DESTROY: _S.DESTROYING,
         },
@@ -73,7 +84,7 @@ NODE: Table[NodeState, NodeEvent] = Table(
             _E.LOSE: _S.OFFLINE,
         },
         _S.UNAVAILABLE: {
-            _E.JOIN: _S.UNAVAILABLE,
+            _E.JOIN: _S.INITIALIZING,
             _E.READY: _S.UNAVAILABLE,
             _E.MARK_AVAILABLE: _S.AVAILABLE,
             _E.LOSE: _S.OFFLINE,
@@ -85,8 +96,17 @@ NODE: Table[NodeState, NodeEvent] = Table(
             _E.DESTROY: _S.DESTROYING,
         },
         _S.FAILED: {_E.JOIN: _S.INITIALIZING, _E.DESTROY: _S.DESTROYING},
-        _S.DESTROYING: {_E.CLEARED: _S.DESTROYED},
+        _S.DESTROYING: {_E.CLEARED: _S.DESTROYED, _E.LOSE: _S.DESTROYED},
         _S.DESTROYED: {},
     },
 )
 """A node whose agents start again, after a crash or a reboot, joins again from wherever it was."""
+
+PRESENT = frozenset({_S.INITIALIZING, _S.AVAILABLE, _S.UNAVAILABLE})
+"""It is in touch, and components may run on it."""
+
+LEASED = PRESENT | {_S.DESTROYING}
+"""Components may run on it, or may not have ended yet: the end of its lease decides something."""
+
+ABSENT = frozenset({_S.OFFLINE, _S.FAILED})
+"""It was lost and may come back."""

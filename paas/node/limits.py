@@ -1,4 +1,4 @@
-"""Bounds of the node controller and how they relate."""
+"""Bounds of the node controller, of leases and of membership, and how they relate."""
 
 HEALTH_PERIOD_S = 2.0
 """Between two pings of an agent."""
@@ -20,3 +20,73 @@ RESTARTS_WITHIN_S = 60.0
 """More restarts of agents than this within the period end the node controller itself."""
 
 assert HEALTH_TIMEOUT_S > HEALTH_PERIOD_S
+
+LEASE_S = 2.5
+"""How long a node may run its components after it *sent* a renewal that was granted."""
+
+RENEW_S = 0.5
+"""Between two renewals while they are granted."""
+
+RETRY_S = 0.2
+"""Between two renewals while the last one is not granted (no answer, no leader, a new leader)."""
+
+RENEW_TIMEOUT_S = 1.0
+"""An answer to a renewal is not waited for any longer; later ones are asked meanwhile."""
+
+MARGIN_S = 0.5
+"""Between the end of a lease and the decision that its node is lost: for rates of clocks that
+differ, and for the fence to kill what ran."""
+
+CLOCK_DRIFT_MAX = 0.01
+"""Largest deviation of a clock's rate from real time.  Settings of clocks do not matter."""
+
+FENCE_KILL_S = 0.4
+"""Within this time after the deadline the fence has killed everything."""
+
+ELECTION_S = 1.5
+"""Within this time after the death of a leader there is a new one (99 of 100 times)."""
+
+LOSS_CHECK_S = 0.25
+"""Between two looks of the leader for nodes whose lease is over."""
+
+LOSS_PROPOSAL_S = 5.0
+"""The command that a node is lost is waited for so long; after that its outcome is not known."""
+
+GIVE_UP_S = 900.0
+"""A node that has been offline for so long is `failed`: it is not waited for any more."""
+
+REPORT_RETRY_S = 0.5
+"""Between two attempts of a node to report to the cluster."""
+
+REMOVED_NAMES_MAX = 4_096
+"""Names of removed nodes that are remembered and refused; beyond it the oldest is forgotten."""
+
+NODES_MAX = 1_000
+"""Nodes of a cluster, lost ones counted."""
+
+NODE_NAME_LENGTH_MAX = 63
+LABELS_MAX = 64
+LABEL_LENGTH_MAX = 256
+"""Bounds of what a node says about itself."""
+
+VOTERS_WANTED_MAX = 5
+"""Voters of the replicated log when there are enough nodes: survives the loss of two."""
+
+CAUGHT_UP_ENTRIES = 1_000
+"""An observer that lacks no more entries than this may become a voter."""
+
+CAUGHT_UP_S = 1.0
+"""An observer that was heard of within this time may become a voter."""
+
+MEMBERSHIP_CHECK_S = 1.0
+"""Between two looks of the leader at who votes."""
+
+assert RETRY_S < RENEW_S
+# A lease ends at the latest LEASE_S on a clock that is slow, after the renewal was sent.  The
+# leader counts LEASE_S + MARGIN_S on a clock that is fast, from a moment that is not earlier.
+assert (LEASE_S + MARGIN_S) / (1 + CLOCK_DRIFT_MAX) >= LEASE_S / (1 - CLOCK_DRIFT_MAX) + FENCE_KILL_S
+# The death of a leader ends no lease: the last renewal was RENEW_S old, and the next is granted
+# one attempt after the election.
+assert LEASE_S > RENEW_S + ELECTION_S + RETRY_S
+assert RENEW_TIMEOUT_S < LEASE_S
+assert VOTERS_WANTED_MAX % 2 == 1

@@ -12,6 +12,9 @@ the medium: order between writes is not kept, as no real disk keeps it.  Unsynce
 survive as a prefix (a journalling file system orders them).  `crash` (kill -9) loses nothing that
 was written.  A file whose creation is not durable disappears with its content.
 
+A sync that fails is worse than a power cut: the program goes on, and what it wrote may be gone from
+the page cache too (pages are marked clean although they never reached the medium).
+
 `on_operation` is called before each operation that changes something, and may raise to stop the
 program just there: this is how a test walks through all crash points.
 
@@ -43,7 +46,11 @@ class _Node:
         self.unsynced: list[tuple[int, bytes] | int] = []  # a write, or a new size
 
     def settle(self) -> None:
-        self.durable[:] = self.seen
+        for change in self.unsynced:
+            if isinstance(change, int):
+                _resize(self.durable, change)
+            else:
+                _put(self.durable, *change)
         self.unsynced.clear()
 
     def lose_power(self, choose: Choose) -> None:
@@ -97,6 +104,10 @@ class SimFile:
 
     def sync(self) -> None:
         self._disk.before("sync")
+        choose, self._disk.fail_next_sync = self._disk.fail_next_sync, None
+        if choose is not None:
+            self._node.lose_power(choose)
+            raise _failure(errno.EIO)
         self._node.settle()
 
     def close(self) -> None:
@@ -111,6 +122,9 @@ class SimDisk:
         self.on_operation: Callable[[str], None] | None = None
         self.tear_next_write: int | None = None
         """The next write stores so many bytes only and fails."""
+
+        self.fail_next_sync: Choose | None = None
+        """The next sync of a file fails, and what it should have kept is lost, or some of it."""
 
         self._seen: dict[str, _Node] = {}
         self._durable: dict[str, _Node] = {}
@@ -139,8 +153,9 @@ class SimDisk:
     def flip_bit(self, path: str, bit: int) -> None:
         """Damage a file on the medium."""
         node = self._seen[path]
-        node.seen[bit // 8] ^= 1 << (bit % 8)
         node.settle()
+        for image in (node.seen, node.durable):
+            image[bit // 8] ^= 1 << (bit % 8)
 
     def content(self, path: str) -> bytes:
         return bytes(self._seen[path].seen)

@@ -52,6 +52,7 @@ class Node:
         self.logs.register(self.dispatcher)
         self.dispatcher.plain(UNWATCH, self._unwatch)
         self._maker = maker
+        self._sequence = 0
 
     def _unwatch(self, params: Unwatch, context: Context) -> Nothing:
         self.watches.close(context.peer, params.watch)
@@ -64,8 +65,9 @@ class Node:
         return sorted(self.peers)
 
     def says(self, component: str, message: str, time_ms: int) -> None:
+        self._sequence += 1
         record = LogRecord(
-            sequence=1, time_ms=time_ms, stream="stdout", level="info", message=message
+            sequence=self._sequence, time_ms=time_ms, stream="stdout", level="info", message=message
         )
         self.logs.receive(component, Batch(records=[record]))
 
