@@ -52,7 +52,7 @@ class FarLogs:
     """See the module's text.  `soon` runs a task beside, for as long as the hub lives."""
 
     def __init__(
-        self, links: Links, watches: WatchBook, soon: Callable[[Callable[..., object]], None]
+        self, links: Links, watches: WatchBook, soon: Callable[..., None]
     ) -> None:
         self._links = links
         self._watches = watches

@@ -1,0 +1,195 @@
+"""A hub as such: everything that decides and routes on one node, over ports.
+
+    journal ── ReplicatedLog ── Machine ── sections: controller, groups, nodes, ring, …
+                    │ events                        │
+       ┌────────────┼──────────────┬────────────────┴──────┐
+      Hub       Controller      Watches      Presence, Membership keeper
+       │            │                                      │
+      mesh      containers                               fence
+
+The real process (hub.py) gives it TLS, sockets, the container controller and disks; the simulation
+gives it virtual time, a network and disks in memory, and containers that are entries in a table.
+What runs is the same.  The parts share this process because they share state and connections
+(architecture §2); each is written as if alone, and knows the others by protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from paas import __version__
+from paas.assembly.directory import StateDirectory
+from paas.base.errors import PlatformError
+from paas.base.ports import Clock, Entropy
+from paas.bundle.state import BundleState
+from paas.controller.agent import Controller
+from paas.controller.api import Api, Neighbours
+from paas.controller.policy import POLICY as CONTROLLER_POLICY
+from paas.controller.ports import Containers, LogTail
+from paas.controller.resources import Paths, Resources
+from paas.controller.state import ControllerState
+from paas.hub.agent import Hub
+from paas.hub.policy import POLICY as HUB_POLICY
+from paas.hub.routes import Links, NoLinks
+from paas.hub.state import GroupState
+from paas.node.lifecycle import NodeState
+from paas.node.state import Node, NodeRegister
+from paas.raft.log import ReplicatedLog
+from paas.raft.machine import Machine
+from paas.rpc.dispatch import Dispatcher
+from paas.rpc.peer import Peer
+from paas.scheduler.messages import NodeView
+
+POLICY = {**HUB_POLICY, **CONTROLLER_POLICY}
+
+
+class Trouble(Protocol):
+    """Where a hub says what went wrong around it."""
+
+    def warning(self, event: str, /, **fields: Any) -> None: ...
+
+
+class ContainerPorts(Containers, Paths, Protocol):
+    """The node's container controller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubPorts:
+    """The world of one hub."""
+
+    node: str
+    cluster: str
+    clock: Clock
+    entropy: Entropy
+    containers: ContainerPorts
+    log_tail: LogTail
+    has_bundle: Callable[[str], bool]
+    trouble: Trouble
+    on_bug: Callable[[str, Exception], None]
+    links: Links = field(default_factory=NoLinks)
+
+
+class States:
+    """The sections of the cluster state."""
+
+    def __init__(self) -> None:
+        self.controller = ControllerState()
+        self.groups = GroupState()
+        self.bundles = BundleState()
+        self.nodes = NodeRegister()
+
+    def machine(self) -> Machine:
+        return Machine([self.controller, self.groups, self.bundles, self.nodes])
+
+
+class Log:
+    """The replicated log as the hub and the controller want it."""
+
+    def __init__(self, log: ReplicatedLog) -> None:
+        self._log = log
+        self.subscribe = log.subscribe
+
+    async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any:
+        return await self._log.propose(command, timeout_s=timeout_s)
+
+    def applied(self) -> int:
+        index: int = self._log.status()["applied"]
+        return index
+
+
+class HubCore:
+    """See the module's text."""
+
+    def __init__(self, ports: HubPorts, replicated: ReplicatedLog, states: States) -> None:
+        self.ports = ports
+        self.replicated = replicated
+        self.states = states
+        self.log = Log(replicated)
+        self.directory = StateDirectory(states.controller, states.groups)
+        self.hub = Hub(
+            node=ports.node,
+            log=self.log,
+            groups=states.groups,
+            directory=self.directory,
+            clock=ports.clock,
+            uid_of=self._uid_of,
+            links=ports.links,
+        )
+        self.controller = Controller(
+            node=ports.node,
+            state=states.controller,
+            log=self.log,
+            containers=ports.containers,
+            harnesses=self.hub,
+            watches=self.hub.watches,
+            clock=ports.clock,
+            entropy=ports.entropy,
+            on_started=self.hub.wake,
+            on_trouble=self._on_trouble,
+            on_bug=ports.on_bug,
+        )
+        self.hub.listener = self.controller
+        self.api = Api(self.controller, self._neighbours())
+        self.resources = Resources(states.controller, states.groups, ports.containers)
+
+    def _uid_of(self, component: str) -> int | None:
+        return self.controller.uid_of(component)
+
+    def _on_trouble(self, component: str, error: PlatformError) -> None:
+        self.ports.trouble.warning("controller.trouble", component=component, error=str(error))
+
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(
+            nodes=lambda: [node_view(node) for node in self.states.nodes.nodes()],
+            groups_of=self.states.groups.groups_of,
+            has_bundle=self.ports.has_bundle,
+            log_tail=self.ports.log_tail,
+            cluster=lambda: self.ports.cluster,
+            version=__version__,
+            log_status=self.replicated.status,
+            hub_status=self.hub.statistics,
+        )
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Put the handlers of all parts on a dispatcher."""
+        for part in (self.hub, self.api, self.resources):
+            part.register(dispatcher)
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Drive the log and keep the components of this node; the log has recovered then."""
+        self.replicated.subscribe(self.hub.state_changed)
+        await nursery.start(self.replicated.run)
+        await nursery.start(self.controller.run)
+
+    def statistics(self) -> dict[str, Any]:
+        return {"hub": self.hub.statistics(), "log": self.replicated.status()}
+
+
+def authorise(peer: Peer, method: str) -> None:
+    """May this peer call the method?  Raises `denied`."""
+    rule = POLICY.get(method)
+    if rule is None:
+        return  # no such method: the dispatcher says so
+    roles = peer.info["roles"]
+    if "component" in peer.info:
+        roles = roles | {"component"}
+    if not rule.roles & roles:
+        wanted = " or ".join(sorted(rule.roles))
+        raise PlatformError("denied", f"{method} is for the role {wanted}", missing=wanted)
+
+
+def node_view(node: Node) -> NodeView:
+    """A node as the scheduler wants it.  One that starts again may be given work already."""
+    return NodeView(
+        name=node.name,
+        memory_bytes=node.memory_bytes,
+        cpu=node.cpu,
+        disk_bytes=node.disk_bytes,
+        online=node.state in (NodeState.INITIALIZING, NodeState.AVAILABLE, NodeState.UNAVAILABLE),
+        cordoned=node.state is NodeState.UNAVAILABLE,
+    )
