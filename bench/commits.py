@@ -1,0 +1,352 @@
+"""Durable commits of three nodes in three processes, beside etcd doing the same on the same disk.
+
+    python -m bench.commits [--quick] [--json]
+
+64 clients, one connection and one put of 256 bytes under way each, to the leader; etcd with its
+defaults, driven by bench/etcd_load.  They run in turns, so that the machine's noise hits both.
+Then how long nobody is acknowledged after the leader is killed, and when it hands over.
+
+etcd and a Go compiler come from Debian (etcd-server, golang-go, golang-etcd-server-dev); without
+them only our side is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from bench.figures import percentile
+from bench.replica import CLUSTER, PUT, STATUS, TRANSFER, Put, Status, Transfer
+from paas.base.errors import PlatformError
+from paas.identity import capabilities, x509
+from paas.identity.keys import key_pem, make_key
+from paas.identity.names import HUB, AgentName
+from paas.rpc.client import connected_unix
+from paas.rpc.envelope import Form
+
+CLIENTS = 64
+VALUE_BYTES = 256
+SECONDS = 5.0
+ROUNDS = 5
+NODES = ("a", "b", "c")
+HERE = Path(__file__).resolve().parent
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    for sock in sockets:
+        sock.bind(("127.0.0.1", 0))
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+def certify(directory: Path) -> None:
+    """A certificate for each node, by an authority of this run."""
+    now_ms, key = time.time_ns() // 1_000_000, make_key()
+    facts = {"now_ms": now_ms, "life_s": 86_400}
+    root = x509.make_authority(CLUSTER, key, serial=1, **facts)
+    authority = x509.Authority(root, key)
+    for serial, node in enumerate(NODES, 2):
+        own = make_key()
+        leaf = x509.make_leaf(
+            authority,
+            AgentName(CLUSTER, node, HUB, f"hub-{node}"),
+            own.public_key(),
+            serial=serial,
+            capabilities=capabilities.OF_ROLE[HUB],
+            **facts,
+        )
+        home = directory / node
+        home.mkdir()
+        (home / "identity.pem").write_bytes(x509.certificate_pem(leaf))
+        (home / "key.pem").write_bytes(key_pem(own))
+        (home / "authority.pem").write_bytes(x509.certificate_pem(root))
+
+
+class Ours:
+    """Three replicas in three processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        certify(directory)
+        ports = free_ports(len(NODES))
+        self.peers = {node: f"127.0.0.1:{port}" for node, port in zip(NODES, ports, strict=True)}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        for node in NODES:
+            self.start(node)
+
+    def start(self, node: str) -> None:
+        peers = ",".join(f"{name}={address}" for name, address in self.peers.items())
+        words = ["--node", node, "--peers", peers, "--directory", str(self.directory / node)]
+        with (self.directory / f"{node}.log").open("ab") as log:
+            self.processes[node] = subprocess.Popen(
+                [sys.executable, "-m", "bench.replica", *words, "--socket", self.socket(node)],
+                cwd=HERE.parent,
+                stderr=log,
+            )
+
+    def socket(self, node: str) -> str:
+        return str(self.directory / f"{node}.sock")
+
+    async def leader(self) -> str:
+        """Who leads; waits for it."""
+        with trio.fail_after(30):
+            while True:
+                for node in NODES:
+                    try:
+                        async with connected_unix(self.socket(node)) as peer:
+                            status = (await peer.call(STATUS, Status(), timeout_s=1)).status
+                    except PlatformError:
+                        continue
+                    if status["role"] == "leader":
+                        return node
+                await trio.sleep(0.02)
+
+    def kill(self, node: str) -> None:
+        self.processes[node].kill()
+        self.processes[node].wait()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+async def load(path: str, seconds: float) -> list[float]:
+    """How long each put took, in milliseconds."""
+    took_ms: list[float] = []
+    end_s = time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        async with connected_unix(path, form=Form.MSGPACK) as peer:
+            turn = 0
+            while (begun_s := time.perf_counter()) < end_s:
+                put = Put(key=f"k{number}-{turn % 1000}", value="x" * VALUE_BYTES)
+                await peer.call(PUT, put)
+                took_ms.append((time.perf_counter() - begun_s) * 1e3)
+                turn += 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(CLIENTS):
+            nursery.start_soon(client, number)
+    return took_ms
+
+
+@dataclass
+class Etcd:
+    """Three members with their defaults, and the load generator."""
+
+    directory: Path
+    tool: str
+
+    def __post_init__(self) -> None:
+        self.directory.mkdir()
+        ports = free_ports(6)
+        self.clients = [f"http://127.0.0.1:{port}" for port in ports[:3]]
+        peers = [f"http://127.0.0.1:{port}" for port in ports[3:]]
+        together = ",".join(f"{n}={p}" for n, p in zip(NODES, peers, strict=True))
+        self.processes = [
+            subprocess.Popen(
+                [
+                    *("etcd", "--name", node, "--data-dir", str(self.directory / node)),
+                    *("--listen-client-urls", client, "--advertise-client-urls", client),
+                    *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                    *("--initial-cluster", together),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for node, client, peer in zip(NODES, self.clients, peers, strict=True)
+        ]
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(200):
+            done = self._status()
+            if done.returncode == 0 and "true" in done.stdout:
+                return
+            time.sleep(0.1)
+        raise RuntimeError("etcd does not start")
+
+    def _status(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["etcdctl", "--endpoints", ",".join(self.clients), "endpoint", "status"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "ETCDCTL_API": "3"},
+        )
+
+    def leader(self) -> str:
+        line = next(line for line in self._status().stdout.splitlines() if "true" in line)
+        return line.partition(",")[0]
+
+    def load(self, seconds: float) -> dict[str, float]:
+        words = ["-endpoints", self.leader(), "-clients", str(CLIENTS)]
+        words += ["-bytes", str(VALUE_BYTES), "-seconds", str(seconds)]
+        done = subprocess.run([self.tool, *words], capture_output=True, text=True, check=True)
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def build_tool(directory: Path) -> str:
+    """The load generator, or nothing when it cannot be had here."""
+    if not (shutil.which("go") and shutil.which("etcd") and shutil.which("etcdctl")):
+        return ""
+    tool = directory / "etcd_load"
+    settings = {
+        "GO111MODULE": "off",
+        "GOPATH": "/usr/share/gocode",
+        "GOCACHE": str(directory / "go"),
+    }
+    words = ["go", "build", "-o", str(tool), str(HERE / "etcd_load" / "main.go")]
+    done = subprocess.run(words, env={**os.environ, **settings}, check=False)
+    return str(tool) if done.returncode == 0 else ""
+
+
+def rates(directory: Path, ours: Ours, rounds: int, seconds: float) -> dict[str, Any]:
+    tool = build_tool(directory)
+    etcd = Etcd(directory / "etcd", tool) if tool else None
+    mine: list[dict[str, float]] = []
+    theirs: list[dict[str, float]] = []
+    try:
+        for _ in range(rounds):
+            leader = trio.run(ours.leader)
+            took_ms = trio.run(load, ours.socket(leader), seconds)
+            mine.append(
+                {
+                    "rate": len(took_ms) / seconds,
+                    "p50_ms": statistics.median(took_ms),
+                    "p99_ms": percentile(took_ms, 99),
+                }
+            )
+            if etcd is not None:
+                found = etcd.load(seconds)
+                theirs.append({**found, "rate": found["puts"] / found["seconds"]})
+    finally:
+        if etcd is not None:
+            etcd.stop()
+    result = {"ours": _medians(mine)}
+    if theirs:
+        result["etcd"] = _medians(theirs)
+        result["rate_ratio"] = round(result["ours"]["rate"] / result["etcd"]["rate"], 3)
+        result["p99_ratio"] = round(result["ours"]["p99_ms"] / result["etcd"]["p99_ms"], 3)
+    return result
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {
+        name: round(statistics.median(run[name] for run in runs), 2)
+        for name in ("rate", "p50_ms", "p99_ms")
+    }
+
+
+async def put_until_done(ours: Ours, key: str, nodes: tuple[str, ...]) -> None:
+    """One put, at whichever node takes it, repeated under the same number until acknowledged."""
+    while True:
+        for node in nodes:
+            try:
+                async with connected_unix(ours.socket(node)) as peer:
+                    await peer.call(PUT, Put(key=key, value="v", request=1), timeout_s=10)
+                    return
+            except PlatformError:
+                continue
+        await trio.sleep(0.005)
+
+
+async def failover(ours: Ours, runs: int) -> list[float]:
+    """From kill -9 of the leader to the next acknowledged put, in seconds."""
+    found = []
+    for run in range(runs):
+        leader = await ours.leader()
+        await put_until_done(ours, f"before-{run}", (leader,))
+        others = tuple(node for node in NODES if node != leader)
+        ours.kill(leader)
+        begun_s = time.perf_counter()
+        await put_until_done(ours, f"after-{run}", others)
+        found.append(time.perf_counter() - begun_s)
+        ours.start(leader)
+        await put_until_done(ours, f"back-{run}", (leader,))
+    return found
+
+
+async def handover(ours: Ours, runs: int) -> dict[str, Any]:
+    """Planned transfers under load: the longest pause of a client, and failed commands."""
+    pauses: list[float] = []
+    failed = 0
+    for _ in range(runs):
+        leader = await ours.leader()
+        follower = next(node for node in NODES if node != leader)
+        stop, took = trio.Event(), []
+
+        async def write(path: str = ours.socket(follower), stop: trio.Event = stop) -> None:
+            nonlocal failed
+            async with connected_unix(path) as peer:
+                while not stop.is_set():
+                    begun_s = time.perf_counter()
+                    try:
+                        await peer.call(PUT, Put(key="t", value="v"))
+                    except PlatformError:
+                        failed += 1
+                    took.append(time.perf_counter() - begun_s)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.sleep(0.3)
+            async with connected_unix(ours.socket(leader)) as peer:
+                await peer.call(TRANSFER, Transfer())
+            await trio.sleep(0.5)
+            stop.set()
+        pauses.append(max(took))
+    return {"pause_ms": [round(p * 1e3, 1) for p in pauses], "failed": failed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--directory", default="/var/tmp")
+    given = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="paas-commits-", dir=given.directory))
+    ours = Ours(directory / "ours")
+    try:
+        found = rates(directory, ours, 2 if given.quick else ROUNDS, 2 if given.quick else SECONDS)
+        sys.stderr.write(json.dumps(found) + "\n")
+        times = trio.run(failover, ours, 5 if given.quick else 100)
+        found["failover_s"] = {
+            "p50": round(statistics.median(times), 3),
+            "p99": round(percentile(times, 99), 3),
+            "max": round(max(times), 3),
+        }
+        sys.stderr.write(json.dumps(found["failover_s"]) + "\n")
+        found["transfer"] = trio.run(handover, ours, 3 if given.quick else 20)
+    finally:
+        ours.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
