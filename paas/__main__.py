@@ -2,6 +2,7 @@
 
 node --state DIR       the node controller: started by `paas dev`, or by systemd in production
 cleanup --state DIR    remove what a node that died left in the kernel
+join --state DIR …     join a cluster, before the node is started for the first time
 hub, containers, certificates        started by the node controller alone
 """
 
@@ -12,14 +13,18 @@ import sys
 from collections.abc import Awaitable, Callable
 
 AGENTS = ("certificates", "containers", "hub")
+WITH_STATE = ("node", "cleanup", "join")
+JOINING = ("node", "address", "listen", "join-listen", "containers")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="paas agent run", description="Run one agent.")
-    parser.add_argument("role", choices=("node", "cleanup", *AGENTS))
-    parser.add_argument("--state", default="", help="state directory (node, cleanup)")
+    parser.add_argument("role", choices=(*WITH_STATE, *AGENTS))
+    parser.add_argument("--state", default="", help="state directory (not for agents)")
+    for name in JOINING:
+        parser.add_argument(f"--{name}", default="", help="(join)")
     options = parser.parse_args(arguments)
-    if options.role in ("node", "cleanup") and not options.state:
+    if options.role in WITH_STATE and not options.state:
         parser.error(f"{options.role} needs --state DIR")
     # Each role imports only what it runs: processes stay small.
     if options.role == "node":
@@ -30,10 +35,27 @@ def main(arguments: list[str] | None = None) -> int:
         from paas.assembly import cleanup
 
         return cleanup.run(options.state)
+    if options.role == "join":
+        return _join(options)
     from paas.assembly import process
 
     process.run(options.role, _body(options.role))
     return 0
+
+
+def _join(options: argparse.Namespace) -> int:
+    from paas.assembly import joining
+
+    return joining.run(
+        joining.Wish(
+            state=options.state,
+            node=options.node,
+            address=options.address,
+            listen=options.listen,
+            join_listen=options.join_listen,
+            containers=options.containers,
+        )
+    )
 
 
 def _body(role: str) -> Callable[..., Awaitable[None]]:

@@ -1,7 +1,8 @@
-"""The certificate manager's process, with the cluster's authority in it."""
+"""The certificate manager's process, with the authorities of its node in it; its directory."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import trio
@@ -10,14 +11,14 @@ from paas.assembly.process import Agent
 from paas.certificates.agent import prepare_directory
 from paas.certificates.agent import run as run_manager
 from paas.certificates.settings import Settings
-from paas.node.settings import NodeSettings
-from paas.real.files import SystemFiles
+from paas.node.settings import CERTIFICATES_UID, HUB_UID, NodeSettings
+from paas.real.files import SystemFile, SystemFiles
 
 
 async def body(
     agent: Agent, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Open or make the authority, answer on its socket."""
+    """Open or make the authorities, answer on the socket."""
     start = agent.start
     directory = agent.directories["certificates"]
     prepare_directory(directory)
@@ -28,6 +29,8 @@ async def body(
         directory=directory,
         socket_path=node.authority_socket,
         spawner_pid=start.settings["spawner"],
+        may_begin=not start.settings.get("joined", False),
+        hub_uid=HUB_UID,
     )
 
     def notice(event: str, **facts: Any) -> None:
@@ -50,3 +53,24 @@ def _manager(agent: Agent, settings: Settings, files: Any, notice: Any) -> Any:
         )
 
     return run
+
+
+class ManagerFiles(SystemFiles):
+    """The manager's directory for a program of root's that prepares it: a joining.
+
+    Directory and files belong to the manager's user and are closed to all others before anything is
+    written into them.
+    """
+
+    def __init__(self, root: str, uid: int = CERTIFICATES_UID) -> None:
+        super().__init__(root)
+        self._uid = uid
+        os.chown(self.root, uid, uid, follow_symlinks=False)
+        os.chmod(self.root, 0o700)
+
+    def open(self, path: str, *, create: bool = False) -> SystemFile:
+        file = super().open(path, create=create)
+        if create:
+            place = os.path.join(self.root, path)
+            os.chown(place, self._uid, self._uid, follow_symlinks=False)
+        return file

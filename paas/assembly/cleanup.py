@@ -26,8 +26,8 @@ def run(state: str) -> int:
     if os.geteuid() != 0:
         sys.stderr.write("error: removing namespaces, mounts and links needs root\n")
         return 1
-    settings = settings_of(state)
     try:
+        settings = settings_of(state)
         if os.path.isdir(f"{settings.state}/containers"):
             trio.run(_tear_down, settings)
     except PlatformError as exc:

@@ -61,6 +61,7 @@ def container_settings(node: NodeSettings) -> ContainerSettings:
         bridge=bridge,
         link_prefix=f"pv{short[:6]}",
         network=choose_network(directory, bridge, short),
+        lease=f"{node.runtime}/lease",
     )
 
 

@@ -15,8 +15,12 @@ import psutil
 import trio
 
 from paas import __version__
+from paas.assembly.address_book import AddressBook, NoMesh
 from paas.assembly.container_port import ContainerNotices, ContainerPort
-from paas.assembly.hub_core import POLICY, HubCore, HubPorts, States, authorise
+from paas.assembly.hub_core import POLICY, HubCore, HubPorts, States, authoriser
+from paas.assembly.joining_face import POLICY as JOINING_POLICY
+from paas.assembly.joining_face import JoiningFace
+from paas.assembly.mesh_network import TcpMeshNetwork
 from paas.assembly.process import Agent
 from paas.assembly.transport import secure_transport
 from paas.base.errors import PlatformError
@@ -26,20 +30,37 @@ from paas.container.client import ContainersClient
 from paas.container.limits import UID_BASE_MIN
 from paas.controller.bundles import Bundles
 from paas.hub import limits
+from paas.hub.routes import NoLinks
 from paas.logs.agent import Logs
 from paas.logs.far import FarLogs
 from paas.logs.mailbox import LogMailbox
 from paas.logs.store import LogStore
-from paas.node.lifecycle import NodeEvent
 from paas.node.settings import NodeSettings
-from paas.node.state import ChangeNode, ReportNode
+from paas.node.state import ReportNode
 from paas.raft.log import ReplicatedLog
+from paas.real.clock import BootClock
 from paas.real.files import SystemFiles
 from paas.rpc.dispatch import Dispatcher, check_policy
 from paas.rpc.envelope import Form
+from paas.rpc.mesh import Mesh
 from paas.rpc.peer import Peer
 from paas.rpc.server import listen_unix, serve
 from paas.rpc.transport import SecureTransport
+
+RULES = {**POLICY, **JOINING_POLICY}
+
+
+class ContainerFence:
+    """Implements `node.presence.Fence` on the container controller."""
+
+    def __init__(self, client: ContainersClient) -> None:
+        self._client = client
+
+    async def extend(self, deadline_s: float | None) -> None:
+        await self._client.lease(deadline_s)
+
+    async def clear(self) -> None:
+        await self._client.clear()
 
 
 class HubProcess:
@@ -51,14 +72,13 @@ class HubProcess:
         replicated: ReplicatedLog,
         states: States,
         transport: SecureTransport,
+        mesh: Mesh | None,
         nursery: trio.Nursery,
     ) -> None:
         start = agent.start
         self.agent = agent
         self.states = states
-        self.node = NodeSettings(
-            state=start.settings["state"], cluster=start.cluster, node=start.node
-        )
+        self.node = node_of(agent)
         self.operators = frozenset(start.settings["operators"])
         self.client = ContainersClient(
             self.node.containers_socket,
@@ -78,6 +98,11 @@ class HubProcess:
                 has_bundle=lambda digest: digest in states.bundles.bundles,
                 trouble=agent.log,
                 on_bug=agent.report_bug,
+                fence=ContainerFence(self.client),
+                boottime=BootClock(),
+                report=self._report,
+                prepared=self.client.wait_connected,
+                links=NoLinks() if mesh is None else mesh,
             ),
             replicated,
             states,
@@ -91,17 +116,45 @@ class HubProcess:
         blobs = BlobStore(Path(agent.directories["blobs"]))
         self.bundles = Bundles(blobs, states.bundles, self.core.log, directory)
         replicated.subscribe(self.bundles.state_changed)
+        self.joining = self._joining(replicated, transport, mesh)
+
+    def _joining(
+        self, replicated: ReplicatedLog, transport: SecureTransport, mesh: Mesh | None
+    ) -> JoiningFace:
+        agent, node = self.agent, self.node
+        book = AddressBook(node.node, mesh or NoMesh(), self.states.nodes, node.peers)
+        book.update()
+        replicated.subscribe(book.state_changed)
+        if mesh is not None:
+            mesh.subscribe(self.far_logs.connected, lambda _node: None)
+        return JoiningFace(
+            cluster=node.cluster,
+            listen=node.join_listen,
+            authority_socket=node.authority_socket,
+            log=self.core.log,
+            links=self.core.ports.links,
+            register=self.states.nodes,
+            book=book,
+            own_address=(node.node, node.listen),
+            clock=agent.clock,
+            entropy=agent.entropy,
+            logger=agent.log,
+            identity=lambda: transport.identity,
+        )
 
     def register(self, dispatcher: Dispatcher) -> None:
-        for part in (self.core, self.logs, self.bundles):
+        for part in (self.core, self.logs, self.bundles, self.joining):
             part.register(dispatcher)
 
-    async def report(self, command: ReportNode | ChangeNode) -> None:
-        """Tell the cluster about this node; a full disk does not keep it from working."""
-        try:
-            await self.core.log.propose(command)
-        except PlatformError as exc:
-            self.agent.log.warning("node.not_reported", error=str(exc))
+    def _report(self) -> ReportNode:
+        """What this machine has."""
+        return ReportNode(
+            node=self.node.node,
+            memory_bytes=psutil.virtual_memory().total,
+            cpu=float(psutil.cpu_count() or 1),
+            version=__version__,
+            address=self.node.listen,
+        )
 
     # -- connections -----------------------------------------------------------------------------
 
@@ -130,40 +183,56 @@ class HubProcess:
         self.far_logs.connection_closed(peer)
 
 
-def _report(node: str) -> ReportNode:
-    """What this machine has."""
-    return ReportNode(
-        node=node,
-        memory_bytes=psutil.virtual_memory().total,
-        cpu=float(psutil.cpu_count() or 1),
-        version=__version__,
+def node_of(agent: Agent) -> NodeSettings:
+    """The settings of the node that this agent is started for."""
+    told = agent.start.settings
+    return NodeSettings(
+        state=told["state"],
+        cluster=agent.start.cluster,
+        node=agent.start.node,
+        listen=told["listen"],
+        join_listen=told["join_listen"],
+        peers=told["peers"],
+        joined=told["joined"],
     )
 
 
 async def body(
     agent: Agent, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Recover the log, connect, open the sockets; ready when components can be created."""
+    """Recover the log, connect, open the sockets; ready when components can be created.
+
+    One of several nodes is ready as soon as its sockets are open: it may be cut off from the
+    others, and still has components to look after.
+    """
     states = States()
     files = SystemFiles(agent.directories["hub"])
     files.lock()
-    replicated = ReplicatedLog.open(
-        files=files,
-        clock=agent.clock,
-        entropy=agent.entropy,
-        machine=states.machine(),
-        node=agent.start.node,
-    )
-    agent.teardown = replicated.close
     transport = await secure_transport(agent)
     async with trio.open_nursery() as nursery:
-        process = HubProcess(agent, replicated, states, transport, nursery)
+        dispatcher = Dispatcher(
+            nursery, agent.clock, authorise=authoriser(RULES), on_bug=agent.report_bug
+        )
+        node = node_of(agent)
+        mesh = _mesh(agent, node, transport, dispatcher) if node.listen else None
+        replicated = ReplicatedLog.open(
+            files=files,
+            clock=agent.clock,
+            entropy=agent.entropy,
+            machine=states.machine(),
+            node=node.node,
+            join=node.joined,
+            transport=None if mesh is None else mesh.raft(),
+        )
+        agent.teardown = replicated.close
+        process = HubProcess(agent, replicated, states, transport, mesh, nursery)
         agent.statistics = process.core.statistics
-        dispatcher = Dispatcher(nursery, agent.clock, authorise=authorise, on_bug=agent.report_bug)
         process.register(dispatcher)
-        check_policy(dispatcher.methods(), POLICY)
+        check_policy(dispatcher.methods(), RULES)
+        if mesh is not None:
+            await nursery.start(mesh.run)
+        nursery.start_soon(process.client.run)
         await process.core.start(nursery)
-        await process.report(_report(agent.start.node))
         process.bundles.collect()
         actors = Supervisor(
             "hub",
@@ -171,12 +240,34 @@ async def body(
             jitter=agent.entropy.fraction,
         )
         await nursery.start(actors.run)
-        nursery.start_soon(process.client.run)
+        await nursery.start(process.joining.run)
         await nursery.start(_serve_harnesses(process, dispatcher))
         await nursery.start(_serve_operators(process, dispatcher))
         await process.client.wait_connected()
-        await process.report(ChangeNode(node=agent.start.node, event=NodeEvent.READY))
+        if mesh is None:
+            await process.core.presence.wait_ready()
         task_status.started()
+
+
+def _mesh(
+    agent: Agent, node: NodeSettings, transport: SecureTransport, dispatcher: Dispatcher
+) -> Mesh:
+    def on_trouble(where: str, text: str) -> None:
+        agent.log.warning("mesh.trouble", where=where, error=text)
+
+    network = TcpMeshNetwork(
+        transport, listen=node.listen, clock=agent.clock, on_trouble=on_trouble
+    )
+    return Mesh(
+        node=node.node,
+        network=network,
+        sweeper=agent.sweeper,
+        entropy=agent.entropy,
+        clock=agent.clock,
+        on_request=dispatcher,
+        on_trouble=on_trouble,
+        cluster=node.cluster,
+    )
 
 
 def _serve_harnesses(process: HubProcess, dispatcher: Dispatcher) -> Any:

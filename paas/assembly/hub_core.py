@@ -15,7 +15,7 @@ What runs is the same.  The parts share this process because they share state an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,9 +24,11 @@ import trio
 
 from paas import __version__
 from paas.assembly.directory import StateDirectory
+from paas.assembly.remotes import Remotes
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.bundle.state import BundleState
+from paas.certificates.join_state import JoinTokenState
 from paas.controller.agent import Controller
 from paas.controller.api import Api, Neighbours
 from paas.controller.policy import POLICY as CONTROLLER_POLICY
@@ -35,17 +37,23 @@ from paas.controller.resources import Paths, Resources
 from paas.controller.state import ControllerState
 from paas.hub.agent import Hub
 from paas.hub.policy import POLICY as HUB_POLICY
+from paas.hub.ring_state import RingState
 from paas.hub.routes import Links, NoLinks
 from paas.hub.state import GroupState
-from paas.node.lifecycle import NodeState
-from paas.node.state import Node, NodeRegister
+from paas.node.api import Facts, NodesApi
+from paas.node.policy import POLICY as NODE_POLICY
+from paas.node.presence import Fence, Presence
+from paas.node.state import DrainNode, Node, NodeRegister, ReportNode
 from paas.raft.log import ReplicatedLog
 from paas.raft.machine import Machine
-from paas.rpc.dispatch import Dispatcher
+from paas.rpc.dispatch import Authorise, Dispatcher, Rule
 from paas.rpc.peer import Peer
 from paas.scheduler.messages import NodeView
 
-POLICY = {**HUB_POLICY, **CONTROLLER_POLICY}
+POLICY = {**HUB_POLICY, **CONTROLLER_POLICY, **NODE_POLICY}
+
+STALE_AFTER_S = 2.0
+"""What a replica says is marked as stale when it has not heard a leader for so long."""
 
 
 class Trouble(Protocol):
@@ -71,6 +79,12 @@ class HubPorts:
     has_bundle: Callable[[str], bool]
     trouble: Trouble
     on_bug: Callable[[str, Exception], None]
+    fence: Fence
+    boottime: Clock
+    """Its `monotonic_s` goes on while the machine sleeps, as the fence's."""
+
+    report: Callable[[], ReportNode]
+    prepared: Callable[[], Awaitable[None]]
     links: Links = field(default_factory=NoLinks)
 
 
@@ -82,9 +96,13 @@ class States:
         self.groups = GroupState()
         self.bundles = BundleState()
         self.nodes = NodeRegister()
+        self.ring = RingState()
+        self.tokens = JoinTokenState()
 
     def machine(self) -> Machine:
-        return Machine([self.controller, self.groups, self.bundles, self.nodes])
+        return Machine(
+            [self.nodes, self.ring, self.controller, self.groups, self.bundles, self.tokens]
+        )
 
 
 class Log:
@@ -111,6 +129,17 @@ class HubCore:
         self.states = states
         self.log = Log(replicated)
         self.directory = StateDirectory(states.controller, states.groups)
+        self.presence = Presence(
+            node=ports.node,
+            log=replicated,
+            register=states.nodes,
+            links=ports.links,
+            fence=ports.fence,
+            clock=ports.boottime,
+            report=ports.report,
+            prepared=ports.prepared,
+            on_trouble=self._on_presence_trouble,
+        )
         self.hub = Hub(
             node=ports.node,
             log=self.log,
@@ -119,6 +148,8 @@ class HubCore:
             clock=ports.clock,
             uid_of=self._uid_of,
             links=ports.links,
+            may_run=lambda: self.presence.valid,
+            staleness=self.staleness,
         )
         self.controller = Controller(
             node=ports.node,
@@ -132,10 +163,13 @@ class HubCore:
             on_started=self.hub.wake,
             on_trouble=self._on_trouble,
             on_bug=ports.on_bug,
+            nodes=self._node_views,
+            ring=states.ring,
         )
         self.hub.listener = self.controller
         self.api = Api(self.controller, self._neighbours())
         self.resources = Resources(states.controller, states.groups, ports.containers)
+        self.nodes_api = NodesApi(states.nodes, replicated, self._facts())
 
     def _uid_of(self, component: str) -> int | None:
         return self.controller.uid_of(component)
@@ -143,9 +177,44 @@ class HubCore:
     def _on_trouble(self, component: str, error: PlatformError) -> None:
         self.ports.trouble.warning("controller.trouble", component=component, error=str(error))
 
+    def _on_presence_trouble(self, key: str, error: PlatformError) -> None:
+        self.ports.trouble.warning(key, error=str(error))
+
+    def staleness(self) -> float | None:
+        """For how long, in seconds, no leader was heard; None when that is usual."""
+        age_s = self.replicated.last_contact_s
+        if age_s is None:
+            return STALE_AFTER_S
+        return age_s if age_s > STALE_AFTER_S else None
+
+    def _node_views(self) -> list[NodeView]:
+        return [node_view(node) for node in self.states.nodes.nodes()]
+
+    async def _drain(self, node: str) -> None:
+        await self.log.propose(DrainNode(node=node, draining=True))
+
+    def _facts(self) -> Facts:
+        shares = self.states.ring.shares
+        return Facts(
+            components=self.states.controller.placed_on,
+            virtual_nodes=lambda node: shares().get(node, 0),
+            lease_age_s=self.presence.lease_age_s,
+            behind=self._behind,
+            staleness=self.staleness,
+            refusal=lambda _node: "",
+            change=lambda: "",
+        )
+
+    def _behind(self, node: str) -> int | None:
+        follower = self.replicated.followers().get(node)
+        if follower is None:
+            return None
+        last: int = self.replicated.status()["last_index"]
+        return max(0, last - follower.match_index)
+
     def _neighbours(self) -> Neighbours:
         return Neighbours(
-            nodes=lambda: [node_view(node) for node in self.states.nodes.nodes()],
+            nodes=self._node_views,
             groups_of=self.states.groups.groups_of,
             has_bundle=self.ports.has_bundle,
             log_tail=self.ports.log_tail,
@@ -153,11 +222,14 @@ class HubCore:
             version=__version__,
             log_status=self.replicated.status,
             hub_status=self.hub.statistics,
+            remote=Remotes(self.ports.links),
+            staleness=self.staleness,
+            drain=self._drain,
         )
 
     def register(self, dispatcher: Dispatcher) -> None:
         """Put the handlers of all parts on a dispatcher."""
-        for part in (self.hub, self.api, self.resources):
+        for part in (self.hub, self.api, self.resources, self.presence, self.nodes_api):
             part.register(dispatcher)
 
     async def start(self, nursery: trio.Nursery) -> None:
@@ -165,22 +237,27 @@ class HubCore:
         self.replicated.subscribe(self.hub.state_changed)
         await nursery.start(self.replicated.run)
         await nursery.start(self.controller.run)
+        await nursery.start(self.presence.run)
 
     def statistics(self) -> dict[str, Any]:
         return {"hub": self.hub.statistics(), "log": self.replicated.status()}
 
 
-def authorise(peer: Peer, method: str) -> None:
-    """May this peer call the method?  Raises `denied`."""
-    rule = POLICY.get(method)
-    if rule is None:
-        return  # no such method: the dispatcher says so
-    roles = peer.info["roles"]
-    if "component" in peer.info:
-        roles = roles | {"component"}
-    if not rule.roles & roles:
-        wanted = " or ".join(sorted(rule.roles))
-        raise PlatformError("denied", f"{method} is for the role {wanted}", missing=wanted)
+def authoriser(policy: Mapping[str, Rule]) -> Authorise:
+    """May a peer call a method?  Raises `denied`.  `check_policy` holds that all have rules."""
+
+    def authorise(peer: Peer, method: str) -> None:
+        rule = policy.get(method)
+        if rule is None:
+            return  # not answered here, since what is has a rule: the dispatcher says so
+        roles = peer.info["roles"]
+        if "component" in peer.info:
+            roles = roles | {"component"}
+        if not rule.roles & roles:
+            wanted = " or ".join(sorted(rule.roles))
+            raise PlatformError("denied", f"{method} is for the role {wanted}", missing=wanted)
+
+    return authorise
 
 
 def node_view(node: Node) -> NodeView:
@@ -190,6 +267,6 @@ def node_view(node: Node) -> NodeView:
         memory_bytes=node.memory_bytes,
         cpu=node.cpu,
         disk_bytes=node.disk_bytes,
-        online=node.state in (NodeState.INITIALIZING, NodeState.AVAILABLE, NodeState.UNAVAILABLE),
-        cordoned=node.state is NodeState.UNAVAILABLE,
+        online=node.present,
+        cordoned=node.cordoned,
     )

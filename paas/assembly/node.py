@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import trio
 
+from paas.assembly.container_network import KEPT_FILE
 from paas.assembly.node_settings import settings_of
 from paas.base.errors import PlatformError
 from paas.base.supervisor import RestartIntensityExceeded
@@ -28,8 +30,9 @@ def run(state: str) -> int:
     if os.geteuid() != 0:
         say("error: the node controller needs root: it makes namespaces, mounts and links")
         return 1
-    settings = settings_of(state)
     try:
+        settings = settings_of(state)
+        _keep_network(settings)
         return trio.run(_main, settings)
     except* (PlatformError, RestartIntensityExceeded) as group:
         error = group.exceptions[0]
@@ -37,6 +40,14 @@ def run(state: str) -> int:
         say(f"error: {text}")
         sys.stderr.write(f"error: {text}\n")
     return 1
+
+
+def _keep_network(settings: NodeSettings) -> None:
+    """The network that was dealt to this node's containers, where the choice is looked up."""
+    kept = Path(settings.state, "containers", KEPT_FILE)
+    if settings.container_network and not kept.exists():
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        kept.write_text(settings.container_network)
 
 
 async def _main(settings: NodeSettings) -> int:

@@ -1,8 +1,9 @@
 """The process of the certificate manager: opens the authority, answers on a UNIX socket.
 
-It holds the cluster's authority key, so it refuses to run where others can read: its directory and
-every file in it must belong to its user and be closed to all others.  It never dumps core, writes
-new files with mode 0600, and holds a lock so that there is never a second authority beside it.
+It holds the key of the node's authority, perhaps the cluster's, so it refuses to run where others
+can read: its directory and every file in it must belong to its user and be closed to all others.
+It never dumps core, writes new files with mode 0600, and holds a lock so that there is never a
+second authority beside it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,14 @@ async def run(
     Call `prepare_directory` first.  Started with a description of the authority; raises what
     `open_authority` raises.
     """
-    authority, made = open_authority(settings.cluster, Store(files), clock, entropy)
+    authority, made = open_authority(
+        settings.cluster,
+        settings.node,
+        Store(files),
+        clock,
+        entropy,
+        may_begin=settings.may_begin,
+    )
     notice("authority-made" if made else "authority-opened", cluster=settings.cluster)
     service = CertificateService(settings, authority, clock=clock, entropy=entropy, notice=notice)
     sweeper = Sweeper()

@@ -1,23 +1,32 @@
 """How agents get certificates: the key is made here, a request goes out, a certificate comes back.
 
-`obtain` trades a spawn token, `renew` the certificate that is about to end, `keep_renewed` does so
-for as long as the agent lives.  All check what they
-got (for our key, our name, signed by the authority that came with it), since an agent that starts
-with a wrong identity fails later and worse.  When an answer is lost they ask again with the same
-key, which the manager answers with the same certificate.
+For nodes: `join` makes a machine one of a cluster's (what is decided there is `join_client`'s), and
+`keep_node_authority` has a hub renew the authority of its node, of which `certify_node` is the far
+end, where the cluster's key is.
+
+For agents: `obtain` trades a spawn token, `renew` the certificate that is about to end,
+`keep_renewed` does so for as long as the agent lives.  All check what they got (for our key, our
+name, signed by the authority that came with it), since an agent that starts with a wrong identity
+fails later and worse.  When an answer is lost they ask again with the same key, which the manager
+answers with the same certificate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from paas.base.errors import PlatformError
-from paas.base.ports import Clock, Entropy
+from paas.base.ports import Clock, Entropy, Files
 from paas.base.retry import Backoff
 from paas.certificates import messages
+from paas.certificates.join_client import JoinedCluster, Joiner
+from paas.certificates.join_terms import split_address
 from paas.certificates.limits import (
+    JOIN_ATTEMPTS,
+    JOIN_CONNECTION_S,
+    NODE_RENEWAL_CHECK_S,
     OBTAIN_ATTEMPTS,
     OBTAIN_TIMEOUT_S,
     RENEWAL_CHECK_S,
@@ -26,9 +35,11 @@ from paas.certificates.limits import (
 from paas.identity import csr, keys, x509
 from paas.identity.names import AgentName
 from paas.identity.rotation import renewal_time_ms
-from paas.identity.tls import Identity
+from paas.identity.tls import Identity, join_client_context, shown_chain
 from paas.identity.verify import trust, verify
-from paas.rpc.client import connected_unix
+from paas.rpc.client import connected, connected_unix, refuse_requests
+from paas.rpc.envelope import Form
+from paas.rpc.link import StreamLink
 from paas.wire.registry import Method, P, R
 
 _RETRY = Backoff(first_s=0.05, cap_s=1.0)
@@ -115,6 +126,132 @@ async def keep_renewed(
             on_renewed(identity)
 
 
+async def certify_node(socket_path: str, request: str, node: str) -> str:
+    """The chain (PEM) for a node's request, from the manager of this node (hub only).
+
+    Raises `unsupported` where the cluster's key is not, `denied`, `conflict`, `unavailable`.
+    """
+    params = messages.CertifyNode(request=request, node=node)
+    return (await _ask_until_answered(socket_path, messages.CERTIFY_NODE, params)).chain
+
+
+async def renew_node_authority(socket_path: str, certify: Callable[[str], Awaitable[str]]) -> bool:
+    """Renew the authority of this node if it is time (hub only); whether it was.
+
+    `certify` carries the request to the holder of the cluster's key and returns the chain.
+    """
+    asked = await _ask_until_answered(
+        socket_path, messages.NODE_REQUEST, messages.DescribeNodeRequest()
+    )
+    if asked.due:
+        chain = await certify(asked.request)
+        params = messages.InstallNode(chain=chain)
+        await _ask_until_answered(socket_path, messages.INSTALL_NODE, params)
+    return asked.due
+
+
+async def keep_node_authority(
+    socket_path: str,
+    certify: Callable[[str], Awaitable[str]],
+    *,
+    on_failure: Callable[[PlatformError], None],
+) -> None:
+    """Renew the authority of this node for as long as the hub lives."""
+    while True:
+        try:
+            await renew_node_authority(socket_path, certify)
+        except PlatformError as exc:
+            on_failure(exc)
+        await trio.sleep(NODE_RENEWAL_CHECK_S)
+
+
+async def join(
+    address: str,
+    token: str,
+    *,
+    node: str,
+    listen_address: str,
+    files: Files,
+    clock: Clock,
+    version: str = "",
+) -> JoinedCluster:
+    """Make this machine a node of the cluster that the token is of.
+
+    `address` is the join listener of one of its nodes, `listen_address` where the hub of this node
+    will answer; `files` is the directory of this node's certificate manager, whose user must own
+    what is written there.  Repeat with the same arguments after any failure that is not final.
+
+    Raises `invalid` (an argument), `unavailable` (nobody answers), `untrusted` (another cluster
+    than the token's: nothing was sent), `denied` (the token), `conflict` (the name, or the
+    directory is in use), `refused` (the clock), `unsupported` (the version), `storage-full`.
+    """
+    split_address(address)
+    joiner = Joiner(
+        token, node=node, listen_address=listen_address, files=files, clock=clock, version=version
+    )
+    attempt = 1
+    while True:
+        try:
+            return joiner.accept(await _ask_to_join(joiner, address))
+        except PlatformError as exc:
+            if exc.code not in _RETRYABLE or attempt >= JOIN_ATTEMPTS:
+                raise
+        await trio.sleep(_RETRY.delay_s(attempt, 0.5))
+        attempt += 1
+
+
+async def _ask_to_join(joiner: Joiner, address: str) -> messages.Joined:
+    """One request on a connection of its own, sent when it is known who answers."""
+    try:
+        with trio.fail_after(JOIN_CONNECTION_S):
+            stream = await _join_stream(address)
+            try:
+                joiner.check_server(shown_chain(stream))
+                answers: list[messages.Joined] = []
+                async with connected(
+                    lambda nursery: StreamLink(stream, nursery), refuse_requests, Form.MSGPACK
+                ) as peer:
+                    params = joiner.request()
+                    answers.append(
+                        await peer.call(messages.JOIN, params, timeout_s=JOIN_CONNECTION_S)
+                    )
+                return answers[0]
+            finally:
+                await trio.aclose_forcefully(stream)
+    except trio.TooSlowError:
+        raise PlatformError(
+            "timeout",
+            f"{address} did not answer within {JOIN_CONNECTION_S:.0f} s",
+            hint="look at the node that was asked, then repeat the command",
+        ) from None
+
+
+async def _join_stream(address: str) -> trio.SSLStream[trio.SocketStream]:
+    """TLS with whoever answers; raises `unavailable`."""
+    host, port = split_address(address)
+    try:
+        plain = await trio.open_tcp_stream(host, port)
+    except OSError as exc:
+        raise _nobody(address, exc) from None
+    stream = trio.SSLStream(plain, join_client_context(), https_compatible=True)
+    try:
+        await stream.do_handshake()
+    except BaseException as exc:
+        await trio.aclose_forcefully(stream)
+        if not isinstance(exc, trio.BrokenResourceError | OSError):
+            raise
+        raise _nobody(address, exc.__cause__ or exc) from None
+    return stream
+
+
+def _nobody(address: str, exc: BaseException) -> PlatformError:
+    return PlatformError(
+        "unavailable",
+        f"no node answers at {address}: {exc}",
+        hint="check the address and the port for joining, and that the node there runs",
+    )
+
+
 async def _ask_until_answered(socket_path: str, method: Method[P, R], params: P) -> R:
     """Ask, and again on a new connection while no answer comes."""
     attempt = 1
@@ -155,7 +292,7 @@ def _accept(
     pinned: bytes | None,
 ) -> Identity:
     certificate, signer = issued.certificate.encode(), issued.authority.encode()
-    if pinned is not None and _der(pinned) != _der(signer):
+    if pinned is not None and _fingerprint(pinned) != _fingerprint(signer):
         raise _unexpected("it is signed by another authority than expected")
     verdict = verify(certificate, trust(name.cluster, [signer]), clock.now_ms())
     if verdict.name != name:
@@ -166,9 +303,10 @@ def _accept(
     return Identity(certificate, keys.key_pem(key), signer)
 
 
-def _der(pem: bytes) -> bytes:
+def _fingerprint(pem: bytes) -> str:
+    """An authority is its key: the certificate may be made anew."""
     try:
-        return x509.certificate_der(x509.read_certificate(pem))
+        return keys.fingerprint(x509.public_key(x509.read_certificate(pem)))
     except keys.Malformed as exc:
         raise _unexpected(f"the authority is {exc}") from None
 

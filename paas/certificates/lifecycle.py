@@ -1,4 +1,4 @@
-"""The life-cycles of this sub-system: spawn tokens and issued certificates."""
+"""The life-cycles of this sub-system: spawn tokens, issued certificates, join tokens."""
 
 from __future__ import annotations
 
@@ -65,5 +65,43 @@ CERTIFICATE = Table(
             CertificateEvent.EXPIRE: Certificate.EXPIRED,
         },
         Certificate.EXPIRED: {},
+    },
+)
+
+
+class JoinToken(enum.StrEnum):
+    """States of a join token."""
+
+    MADE = "made"
+    USED = "used"
+    REVOKED = "revoked"
+    FORGOTTEN = "forgotten"
+
+
+class JoinTokenEvent(enum.StrEnum):
+    """What happens to a join token."""
+
+    USE = "use"
+    REVOKE = "revoke"
+    FORGET = "forget"
+
+
+JOIN_TOKEN = Table(
+    "join-token",
+    JoinToken,
+    JoinToken.MADE,
+    {
+        JoinToken.MADE: {
+            JoinTokenEvent.USE: JoinToken.USED,
+            JoinTokenEvent.REVOKE: JoinToken.REVOKED,
+            JoinTokenEvent.FORGET: JoinToken.FORGOTTEN,
+        },
+        # Until it expires, a used token lets its one node ask again: the answer may be lost.
+        JoinToken.USED: {
+            JoinTokenEvent.REVOKE: JoinToken.REVOKED,
+            JoinTokenEvent.FORGET: JoinToken.FORGOTTEN,
+        },
+        JoinToken.REVOKED: {JoinTokenEvent.FORGET: JoinToken.FORGOTTEN},
+        JoinToken.FORGOTTEN: {},
     },
 )

@@ -15,6 +15,10 @@ restart they are unknown, the new agent fails, and its parent starts it with a n
 
 A renewal needs the older certificate, still valid and on record, and a signature with its key.
 
+Certificates of agents are signed by the node's own authority; the hub fetches the certificate of
+that one, and its successors, from the node that holds the cluster's key (`certify_node` there,
+`node_request` and `install_node` here).
+
 Nothing here waits, so requests are decided one after the other and a race has one winner.  Whoever
 is refused hears `denied` and no reason; the reason goes to the log (`Notice`).
 Source: platform document §4.9.6 ("Signing", "Subsequent handoff").
@@ -39,7 +43,7 @@ from paas.identity.keys import Malformed, fingerprint
 from paas.identity.names import AgentName
 from paas.identity.verify import verify
 from paas.rpc.link import PeerCredentials
-from paas.wire.registry import Message
+from paas.wire.registry import Message, Nothing
 
 
 class Notice(Protocol):
@@ -204,13 +208,55 @@ class CertificateService:
 
     def describe(self) -> messages.AuthorityInfo:
         """The authority and what is on the books."""
+        authority = self._authority
         return messages.AuthorityInfo(
             cluster=self._settings.cluster,
-            authority=self._authority.pem,
-            end_ms=self._authority.facts.end_ms,
-            certificates=self._authority.certificates,
+            authority=authority.pem,
+            end_ms=authority.facts.end_ms,
+            certificates=authority.certificates,
             tokens=self._tokens.waiting,
+            holder=authority.holder,
+            fingerprint=authority.fingerprint,
+            node_authority=authority.node_pem,
+            node_end_ms=authority.node_facts.end_ms,
         )
+
+    # -- authorities of nodes, asked for by the hub ----------------------------------------------
+
+    def certify_node(
+        self, params: messages.CertifyNode, peer: PeerCredentials
+    ) -> messages.NodeCertified:
+        """The certificate of a node's authority.
+
+        Raises `unsupported` where the cluster's key is not, `denied` for a request that is not that
+        node's, `conflict`, `limit-exceeded`, `storage-full`.
+        """
+        try:
+            asked = csr.read_node(params.request.encode())
+            if (asked.cluster, asked.node) != (self._settings.cluster, params.node):
+                raise Refused(f"a request of {asked.node} of {asked.cluster} for {params.node}")
+        except (Refused, Malformed) as exc:
+            raise self._refuse("node-refused", str(exc), peer) from None
+        chain = self._authority.certify_node(asked)
+        self._notice("node-certified", node=asked.node, key=fingerprint(asked.key), pid=peer.pid)
+        return messages.NodeCertified(chain=chain)
+
+    def node_request(
+        self, _params: messages.DescribeNodeRequest, _peer: PeerCredentials
+    ) -> messages.NodeRequest:
+        """The request that the hub carries to the holder of the key."""
+        authority = self._authority
+        return messages.NodeRequest(
+            node=authority.node,
+            request=authority.node_request(),
+            due=not authority.holder and authority.renewal_due,
+        )
+
+    def install_node(self, params: messages.InstallNode, peer: PeerCredentials) -> Nothing:
+        """Take over the certificate that the hub brought back.  Raises `untrusted`."""
+        self._authority.install(params.chain)
+        self._notice("node-renewed", end_ms=self._authority.node_facts.end_ms, pid=peer.pid)
+        return Nothing()
 
     def _refuse(self, event: str, reason: str, peer: PeerCredentials) -> PlatformError:
         self._notice(event, reason=reason, pid=peer.pid, uid=peer.uid)
@@ -231,6 +277,9 @@ def methods(service: CertificateService) -> dict[str, Handler]:
         messages.REDEEM.name: service.redeem,
         messages.RENEW.name: service.renew,
         messages.AUTHORITY.name: service.authority,
+        messages.CERTIFY_NODE.name: service.certify_node,
+        messages.NODE_REQUEST.name: service.node_request,
+        messages.INSTALL_NODE.name: service.install_node,
     }
 
 

@@ -8,13 +8,21 @@ from paas.rpc.link import PeerCredentials
 
 SPAWNER = "spawner"
 LOCAL = "local"
+HUB = "hub"
+
+_ANYBODY = frozenset({SPAWNER, HUB, LOCAL})
+_CARRIERS = frozenset({SPAWNER, HUB})
 
 POLICY: dict[str, Rule] = {
     "certificates.mint_token": Rule(frozenset({SPAWNER})),
     # The right to these is in what is shown: a token, or a certificate and its key.
-    "certificates.redeem": Rule(frozenset({SPAWNER, LOCAL})),
-    "certificates.renew": Rule(frozenset({SPAWNER, LOCAL})),
-    "certificates.authority": Rule(frozenset({SPAWNER, LOCAL})),
+    "certificates.redeem": Rule(_ANYBODY),
+    "certificates.renew": Rule(_ANYBODY),
+    "certificates.authority": Rule(_ANYBODY),
+    # Hubs carry these between nodes; which node asks they know from each other's certificates.
+    "certificates.certify_node": Rule(_CARRIERS),
+    "certificates.node_request": Rule(_CARRIERS),
+    "certificates.install_node": Rule(_CARRIERS),
 }
 
 
@@ -22,4 +30,6 @@ def role_of(credentials: PeerCredentials, settings: Settings) -> str:
     """The role of a process at the other end of the socket, by what the kernel says of it."""
     right_user = credentials.uid == settings.spawner_uid
     right_process = settings.spawner_pid in (0, credentials.pid)
-    return SPAWNER if right_user and right_process else LOCAL
+    if right_user and right_process:
+        return SPAWNER
+    return HUB if credentials.uid == settings.hub_uid else LOCAL

@@ -40,6 +40,12 @@ class Settings:
     spawner_pid: int = 0
     """The process of the node controller; 0: any process of `spawner_uid`."""
 
+    may_begin: bool = True
+    """May an empty directory become that of a new cluster?  Not on a node that joined one."""
+
+    hub_uid: int = -1
+    """The user that the hub runs as, which may have authorities of nodes certified; -1: nobody."""
+
     def __post_init__(self) -> None:
         check_cluster(self.cluster)
         check_node(self.node)

@@ -1,13 +1,18 @@
-"""What the authority keeps on disk: its key, its certificate, and what it has issued.
+"""What the authorities of a node keep on disk: keys, certificates, and what was issued.
 
-    authority.pem   the key (PKCS #8) and the self-signed certificate, in one file so that there is
-                    never one without the other
-    issued          one line "paas-issued 1 <sha256 of the rest>", then the records as JSON
+    authority.pem       of the cluster: key (PKCS #8) and self-signed certificate, in one file so
+                        that there is never one without the other; on the node that began it only
+    node-key.pem        the key of this node's authority; stays as long as the node is one
+    node-authority.pem  the certificate of this node's authority, then the cluster's
+    issued              one line "paas-issued 1 <sha256 of the rest>", then the records as JSON
 
-Both are replaced whole: written beside, synced, renamed, the directory synced.  So a crash at any
+All are replaced whole: written beside, synced, renamed, the directory synced.  So a crash at any
 instruction leaves the old or the new content; a file that is neither was damaged by something else
 and is refused, with an error that names it.  Nothing is repaired by guessing: an authority that
 forgot what it issued would issue serial numbers twice.
+
+A node that joins writes node-key.pem before it asks, issued when it has its answer, and
+node-authority.pem last: a key without it belongs to a joining that was not finished.
 
 At the first start the empty records are written before the authority; `authority.pem` is the point
 of no return.  Records without an authority are therefore either empty (the first start was cut
@@ -25,12 +30,16 @@ import msgspec
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Files
+from paas.certificates import node_chain
 from paas.certificates.lifecycle import Certificate
 from paas.certificates.limits import STATE_BYTES_MAX
+from paas.certificates.node_chain import NodeChain
 from paas.identity import x509
-from paas.identity.keys import Malformed, key_pem, public_bytes, read_key
+from paas.identity.keys import Malformed, PrivateKey, key_pem, public_bytes, read_key
 
 AUTHORITY_FILE = "authority.pem"
+NODE_KEY_FILE = "node-key.pem"
+NODE_AUTHORITY_FILE = "node-authority.pem"
 ISSUED_FILE = "issued"
 _MAGIC = b"paas-issued 1 "
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -51,7 +60,7 @@ _decoder = msgspec.json.Decoder(list[Record])
 
 
 class Store:
-    """The two files.  Every method is whole or raises; failures of the disk are PlatformErrors."""
+    """The files.  Every method is whole or raises; failures of the disk are PlatformErrors."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -76,6 +85,40 @@ class Store:
     def save_authority(self, authority: x509.Authority) -> None:
         data = key_pem(authority.key) + x509.certificate_pem(authority.certificate)
         self._replace(AUTHORITY_FILE, data)
+
+    def load_node_key(self) -> PrivateKey | None:
+        """The key of this node's authority, or None; raises `corrupt`."""
+        data = self._read(NODE_KEY_FILE)
+        if data is None:
+            return None
+        try:
+            return read_key(data)
+        except Malformed as exc:
+            raise _damaged(NODE_KEY_FILE, str(exc)) from None
+
+    def save_node_key(self, key: PrivateKey) -> None:
+        self._replace(NODE_KEY_FILE, key_pem(key))
+
+    def load_node_chain(self) -> NodeChain | None:
+        """This node's authority, or None; raises `corrupt`, also when the key is another's."""
+        data = self._read(NODE_AUTHORITY_FILE)
+        if data is None:
+            return None
+        key = self.load_node_key()
+        try:
+            chain = node_chain.read(data)
+            certified = public_bytes(x509.public_key(chain.certificate))
+        except (Malformed, PlatformError) as exc:
+            reason = exc.data["reason"] if isinstance(exc, PlatformError) else str(exc)
+            raise _damaged(NODE_AUTHORITY_FILE, str(reason)) from None
+        if key is not None and certified != public_bytes(key.public_key()):
+            raise _damaged(NODE_AUTHORITY_FILE, "key and certificate do not belong together")
+        if not x509.signed_by(chain.certificate, chain.root):
+            raise _damaged(NODE_AUTHORITY_FILE, "the certificate's signature is wrong")
+        return chain
+
+    def save_node_chain(self, chain: NodeChain) -> None:
+        self._replace(NODE_AUTHORITY_FILE, chain.pem())
 
     def load_issued(self) -> list[Record] | None:
         """The records, or None when there is no file; raises `corrupt` when it is damaged."""

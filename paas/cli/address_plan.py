@@ -1,6 +1,6 @@
-"""Which addresses the machines of a development cluster get: pure arithmetic, and one file read.
+"""Which addresses the machines of a development cluster get: pure arithmetic.
 
-    10.128.0.0/24 … 10.191.255.0/24   one for the machines of a cluster: node 3 has .3, the host .254
+    10.128.0.0/24 … 10.191.255.0/24   one for the machines of a cluster: n3 has .3, the host .254
     10.64.0.0/21 … 10.127.248.0/21    one for the containers of each node
 
 Both begin with the one that the cluster's short name points at, and pass over those that the host
@@ -61,6 +61,12 @@ def _free(
         if len(found) == count:
             return found
     raise PlatformError("unsupported", f"this machine has routes to every network in {whole}")
+
+
+def overlapping(network: str, taken: list[IPv4Network]) -> str | None:
+    """The first of `taken` that shares addresses with the network."""
+    wanted = IPv4Network(network)
+    return next((str(other) for other in taken if wanted.overlaps(other)), None)
 
 
 def routes(table: str, *, but: str = "") -> list[IPv4Network]:

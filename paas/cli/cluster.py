@@ -1,10 +1,19 @@
-"""Commands about the cluster as a whole: status, nodes (io)."""
+"""Commands about the cluster as a whole: status, members, beginning, joining, recovering (io)."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
-from paas.cli import texts, watching
+from paas.base.errors import Exit, PlatformError, invalid
+from paas.cli import joining, place, supervisor, texts, watching
+from paas.cli.dev import start_detached
 from paas.cli.output import Column
 from paas.cli.session import Session
 
@@ -32,19 +41,152 @@ def _summary(session: Session, found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def nodes(session: Session, *, watch: bool) -> None:
+def members(session: Session, *, watch: bool) -> None:
+    """Who takes part in the replicated log."""
     output = session.output
     columns: tuple[Column, ...] = (
-        ("NAME", lambda n: n.get("name", "?")),
-        ("STATE", lambda n: output.state(str(n.get("state", "?")))),
-        (
-            "DETAILS*",
-            lambda n: texts.fields({k: v for k, v in n.items() if k not in ("name", "state")}),
-        ),
+        ("NODE", lambda m: m["node"]),
+        ("ROLE", lambda m: m["role"]),
+        ("STATE", lambda m: output.state(m.get("state") or "?")),
+        ("BEHIND", lambda m: "-" if m.get("behind") is None else str(m["behind"])),
+        ("ADDRESS", lambda m: m.get("address") or "-"),
     )
-    watching.show(
-        session,
-        lambda: session.call("cluster.status")["nodes"],
-        lambda items: output.rows("nodes", items, columns),
-        watch,
+
+    def print_(found: dict[str, Any]) -> None:
+        output.rows("members", found["members"], columns, "node")
+        if found.get("change"):
+            output.note(found["change"])
+
+    watching.show(session, lambda: session.call("cluster.members"), print_, watch)
+
+
+def token(session: Session, *, ttl: float | None) -> None:
+    """A token with which one node may join."""
+    params = {} if ttl is None else {"ttl": ttl}
+    found = session.change("cluster.create_token", params)
+    session.output.value(found, found["token"], [found["token"]])
+    life_s = found.get("ttl", ttl)
+    if life_s:
+        session.output.note(f"for one node, within {texts.age(life_s)}: paas cluster join")
+
+
+def init(session: Session, *, name: str, listen: str | None, as_: str) -> None:
+    """Begin a cluster with one node that others can join."""
+    state, node = _fresh(session), as_
+    check_name("name", name)
+    check_name("as", node)
+    where = joining.Listen.of(listen or joining.own_address())
+    started = time.monotonic()
+    supervisor.prepare(state)
+    supervisor.write_cluster(state, pid=None, node_pid=None, name=name)
+    joining.write_node(state, cluster=name, node=node, listen=where)
+    start_detached(state)
+    took = time.monotonic() - started
+    text = f"{session.output.state('ready')}  cluster {name} in {took:.1f}s  join: {where.join}"
+    value = {"cluster": name, "node": node, "listen": where.hub, "join": where.join}
+    session.output.value({**value, "state": str(state)}, text, [name])
+    session.output.note("next: paas cluster token")
+
+
+def join(
+    session: Session,
+    *,
+    address: str,
+    token: str,
+    name: str,
+    listen: str | None,
+) -> None:
+    """Make this machine a node of a cluster, and start it."""
+    state = _fresh(session)
+    check_name("name", name)
+    secret = sys.stdin.readline().strip() if token == "-" else token
+    where = joining.Listen.of(listen or joining.own_address())
+    started = time.monotonic()
+    supervisor.prepare(state)
+    running = joining.Join(
+        state,
+        node=name,
+        address=joining.join_address(address),
+        listen=where,
+        spawn=joining.spawn_here,
     )
+    try:
+        running.send_token(secret)
+        joined = running.wait()
+    finally:
+        running.close()
+    start_detached(state)
+    took = time.monotonic() - started
+    dot = "● " if session.output.unicode else ""
+    text = f"{dot}{joined['node']} joined {joined['cluster']} in {took:.1f}s"
+    session.output.value({**joined, "state": str(state)}, text, [joined["node"]])
+
+
+def recover(session: Session, *, i_accept_losses: str | None) -> int:
+    """The way out of a lost quorum: this node alone goes on, with what it has."""
+    state = Path(os.path.realpath(session.state))
+    cluster = place.require_cluster(state)
+    if cluster.nodes:
+        one = cluster.node_state(cluster.nodes[0])
+        raise PlatformError(
+            "invalid",
+            "recover works on one node: name its own state directory",
+            hint=f"for example: paas cluster recover --state {one}",
+        )
+    if i_accept_losses != cluster.name:
+        raise PlatformError(
+            "refused",
+            f"nothing was done. {LOSSES.format(state=state)}",
+            hint=f"if no majority can come back: --i-accept-losses {cluster.name}",
+        )
+    if place.running(state):
+        raise PlatformError("conflict", "the node runs", hint="end it first")
+    done = subprocess.run(
+        supervisor.agent_command("recover", state),
+        capture_output=True,
+        text=True,
+        env=supervisor.environment(),
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        raise PlatformError("failed", last.removeprefix("error: "))
+    found = json.loads(done.stdout)
+    text = f"{cluster.name} goes on with this node alone, from entry {found.get('index', '?')}"
+    session.output.value(found, text, [cluster.name])
+    session.output.note("start the node; the others join again with empty state directories")
+    return Exit.DONE
+
+
+LOSSES = (
+    "Going on with {state} alone loses every change that a majority without this node has "
+    "acknowledged, and if the others still run there are two clusters with one name."
+)
+
+
+def _fresh(session: Session) -> Path:
+    """The state directory, which must not be a cluster's or a node's; and we must be root."""
+    if os.geteuid() != 0:
+        raise PlatformError(
+            "unsupported",
+            f"user {os.geteuid()} is not root, and a node makes namespaces, mounts and links",
+        )
+    state = Path(os.path.realpath(session.state))
+    if place.read_cluster(state) is not None or (state / place.NODE_FILE).exists():
+        raise PlatformError(
+            "conflict",
+            f"{state} has a cluster already",
+            hint="use another one: --state DIR   or remove it: paas down --purge",
+        )
+    return state
+
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+
+
+def check_name(field: str, name: str) -> None:
+    """Names of clusters and nodes stand in certificates and host names."""
+    if not _NAME.fullmatch(name):
+        raise invalid(
+            field, f"expected 1 to 32 lower-case letters, digits, inner hyphens, not {name!r}"
+        )

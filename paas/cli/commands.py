@@ -6,9 +6,15 @@ for the documentation (docs/internals/checklist-command.md).
 
 from __future__ import annotations
 
+from paas.cli.cluster_commands import CLUSTER_COMMANDS
 from paas.cli.rows import (
+    DEVELOP,
     DRY_RUN,
+    LOOK,
+    MISC,
+    OPERATE,
     REQUEST_ID,
+    RUN,
     TIMEOUT,
     WATCH,
     YES,
@@ -16,15 +22,6 @@ from paas.cli.rows import (
     Command,
     Option,
 )
-
-RUN, DEVELOP, LOOK, OPERATE, MISC = (
-    "A cluster on this machine",
-    "Components",
-    "Looking",
-    "Operating",
-    "More",
-)
-SECTIONS = (RUN, DEVELOP, LOOK, OPERATE, MISC)
 
 _COMPONENT = Argument(
     "target", "a component: id, first 8 or more digits of it, or name", names="component"
@@ -50,9 +47,10 @@ COMMANDS: tuple[Command, ...] = (
         (
             ("dev", "one node in this terminal, until Ctrl-C"),
             ("dev --detach --state /srv/try", "in the background, with its state there"),
+            ("dev --nodes 3 --detach", "three nodes, each in a network namespace of its own"),
         ),
         options=(
-            Option(("--nodes",), "how many nodes", kind="int", default=1, metavar="N"),
+            Option(("--nodes",), "how many nodes, 1 to 9", kind="int", metavar="N"),
             Option(("--detach", "-d"), "return when it is ready", kind="flag", default=False),
             Option(("--demo",), "run a demonstration on it", choices=("feeds",)),
         ),
@@ -89,7 +87,18 @@ COMMANDS: tuple[Command, ...] = (
         RUN,
         "check this machine and the cluster, with a cure for each fault",
         "doctor:doctor",
-        (("doctor", "all checks"), ("doctor -o json", "for a program")),
+        (
+            ("doctor", "all checks"),
+            ("doctor --leftovers", "what a cluster that has ended left on this machine"),
+        ),
+        options=(
+            Option(
+                ("--leftovers",),
+                "only list what is left of a cluster that does not run",
+                kind="flag",
+                default=False,
+            ),
+        ),
     ),
     Command(
         ("init",),
@@ -369,14 +378,7 @@ COMMANDS: tuple[Command, ...] = (
         (("status", "in short"), ("status -o json", "all of it")),
         options=(WATCH,),
     ),
-    Command(
-        ("nodes",),
-        OPERATE,
-        "list nodes",
-        "cluster:nodes",
-        (("nodes", "names and states"), ("nodes -o json", "all that is known")),
-        options=(WATCH,),
-    ),
+    *CLUSTER_COMMANDS,
     Command(
         ("bundles",),
         OPERATE,

@@ -7,6 +7,7 @@ and an answer that does not come is no completion, never an error.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -99,6 +100,7 @@ def live(session: Session, before: list[str], current: str) -> list[str]:
         "component": known["components"],
         "type": known["types"],
         "group": known["groups"],
+        "node": known["nodes"],
         "target": known["components"] + [f"group:{g}" for g in known["groups"]],
     }[argument.names]
     return sorted({name for name in wanted if name.startswith(current)})
@@ -106,7 +108,7 @@ def live(session: Session, before: list[str], current: str) -> list[str]:
 
 def _known(session: Session) -> dict[str, list[str]]:
     """From the cache, or from the cluster if it answers at once."""
-    nothing: dict[str, list[str]] = {"components": [], "types": [], "groups": []}
+    nothing: dict[str, list[str]] = {n: [] for n in ("components", "types", "groups", "nodes")}
     try:
         cluster = session.cluster()
         file = _cache_file(cluster)
@@ -121,19 +123,32 @@ def _known(session: Session) -> dict[str, list[str]]:
 
 
 def _ask(cluster: place.Cluster) -> dict[str, list[str]]:
-    opened = connection.connect(cluster.socket, expected=False)
+    opened = connection.connect(_socket(cluster), expected=False)
     opened.patience_s = limits.COMPLETION_TIMEOUT_S
     try:
         components = opened.call("controller.components")["components"]
         types = opened.call("controller.types")["types"]
         groups = opened.call("hub.groups")["groups"]
+        nodes: list[dict[str, str]] = []
+        with contextlib.suppress(PlatformError):
+            nodes = opened.call("nodes.list")["nodes"]
     finally:
         opened.close()
     return {
         "components": [c["name"] for c in components if c["name"]] + [c["id"] for c in components],
         "types": [t["name"] for t in types],
         "groups": list(groups),
+        "nodes": [n["name"] for n in nodes],
     }
+
+
+def _socket(cluster: place.Cluster) -> str:
+    """Of the first node that runs."""
+    from paas.cli.reach import conditions, socket_of
+
+    running = (n for n, condition in conditions(cluster).items() if condition == "running")
+    name = next(running, "")
+    return socket_of(cluster, name) if name else cluster.socket
 
 
 def _cache_file(cluster: place.Cluster) -> Path:

@@ -178,11 +178,17 @@ def _lost(method: str, changes: bool) -> PlatformError:
     return PlatformError("unavailable", f"{method}: the hub closed the connection")
 
 
-def connect(path: str, *, expected: bool, binary: bool = False) -> Connection:
-    """Connect to the socket at `path`; when the cluster is `expected` to run, with patience."""
+def connect(
+    path: str, *, expected: bool, binary: bool = False, timeout_s: float | None = None
+) -> Connection:
+    """Connect to the socket at `path`; when the cluster is `expected` to run, with patience.
+
+    `timeout_s` bounds one attempt, for a hub that has stopped taking connections.
+    """
     until = time.monotonic() + (CONNECT_PATIENCE_S if expected else 0.0)
     while True:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.settimeout(timeout_s)
         try:
             sock.connect(path)
             return Connection(sock, binary=binary)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -16,15 +18,16 @@ from paas.cli import limits, place, supervisor
 from paas.cli.session import Session
 
 
-def dev(session: Session, *, nodes: int, detach: bool, demo: str | None) -> int:
-    """Print `ready` once components can be created."""
-    if nodes < 1:
-        raise PlatformError("invalid", f"--nodes: expected at least 1, not {nodes}", field="nodes")
-    if nodes > 1:
+def dev(session: Session, *, nodes: int | None, detach: bool, demo: str | None) -> int:
+    """Print `ready` once components can be created.
+
+    Without a number of nodes there are as many as the state directory has, or one.
+    """
+    if nodes is not None and not 1 <= nodes <= limits.NODES_MAX:
         raise PlatformError(
-            "unsupported",
-            f"--nodes {nodes}: this version runs one node only",
-            hint="start one node: paas dev",
+            "invalid",
+            f"--nodes: expected 1 to {limits.NODES_MAX}, not {nodes}",
+            field="nodes",
         )
     if os.geteuid() != 0:
         raise PlatformError(
@@ -33,7 +36,53 @@ def dev(session: Session, *, nodes: int, detach: bool, demo: str | None) -> int:
             hint="run it as root: sudo paas dev   what else is missing: paas doctor",
         )
     state = Path(os.path.realpath(session.state))
+    place.refuse_machine(state)
+    known = place.read_cluster(state)
+    if (nodes or 1) > 1 or (known is not None and known.nodes):
+        return _several(session, state, nodes, detach, demo)
     return _detached(session, state, demo) if detach else _here(session, state, demo)
+
+
+def _several(
+    session: Session, state: Path, nodes: int | None, detach: bool, demo: str | None
+) -> int:
+    """The machines are daemons: in the foreground this only waits, and ends them on Ctrl-C."""
+    from paas.cli.fleet import Fleet, follow, lay_out
+
+    started = time.monotonic()
+    fleet = Fleet(lay_out(state, nodes), report=session.output.note)
+    # SIGTERM ends this as Ctrl-C does: whatever was started is ended, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    fleet.start()
+    announce(session, state, time.monotonic() - started)
+    if detach:
+        return _demonstrate(session, demo)
+    try:
+        session.output.note("stop: Ctrl-C")
+        _demonstrate_beside(state, demo)
+        follow(fleet)
+        # Somebody else has ended the machines, and perhaps is still clearing up.
+        with contextlib.suppress(PlatformError):
+            fleet.end()
+    except KeyboardInterrupt:
+        fleet.end()
+    session.output.note("ended; nothing runs any more, the state is kept")
+    return Exit.DONE
+
+
+def _demonstrate(session: Session, demo: str | None) -> int:
+    if demo:
+        from paas.cli.demo import demo as run_demo
+
+        run_demo(session, name=demo)
+    return Exit.DONE
+
+
+def _demonstrate_beside(state: Path, demo: str | None) -> None:
+    """A process of its own: this one goes on to watch and to hear Ctrl-C."""
+    if demo:
+        words = [sys.executable, "-m", "paas.cli", "--state", str(state), "demo", demo]
+        subprocess.Popen(words, env=supervisor.environment(), stdin=subprocess.DEVNULL)
 
 
 def _here(session: Session, state: Path, demo: str | None) -> int:
@@ -42,10 +91,7 @@ def _here(session: Session, state: Path, demo: str | None) -> int:
     def on_ready() -> None:
         announce(session, state, time.monotonic() - started)
         session.output.note("stop: Ctrl-C")
-        if demo:
-            # A process of its own: this one goes on to watch the node and to hear Ctrl-C.
-            words = [sys.executable, "-m", "paas.cli", "--state", str(state), "demo", demo]
-            subprocess.Popen(words, env=supervisor.environment(), stdin=subprocess.DEVNULL)
+        _demonstrate_beside(state, demo)
 
     watcher = supervisor.Supervisor(state)
     watcher.run(on_ready)
@@ -55,6 +101,13 @@ def _here(session: Session, state: Path, demo: str | None) -> int:
 
 def _detached(session: Session, state: Path, demo: str | None) -> int:
     started = time.monotonic()
+    start_detached(state)
+    announce(session, state, time.monotonic() - started)
+    return _demonstrate(session, demo)
+
+
+def start_detached(state: Path) -> None:
+    """A supervisor in the background; returns when its node is ready."""
     supervisor.prepare(state)
     supervisor.rotate(state / place.LOG_FILE)
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
@@ -78,12 +131,6 @@ def _detached(session: Session, state: Path, demo: str | None) -> int:
         raise
     finally:
         os.close(ready_read)
-    announce(session, state, time.monotonic() - started)
-    if demo:
-        from paas.cli.demo import demo as run_demo
-
-        run_demo(session, name=demo)
-    return Exit.DONE
 
 
 def _await_ready(process: subprocess.Popen[bytes], descriptor: int, state: Path) -> None:
@@ -113,7 +160,8 @@ def _await_ready(process: subprocess.Popen[bytes], descriptor: int, state: Path)
 def announce(session: Session, state: Path, took_s: float) -> None:
     """Facts beside the result on standard error; the result is the one word `ready`."""
     cluster = place.require_cluster(state)
-    session.output.note(f"one-node cluster {cluster.name} in {took_s:.1f} s, state in {state}")
+    kind = f"{len(cluster.nodes)}-node" if cluster.nodes else "one-node"
+    session.output.note(f"{kind} cluster {cluster.name} in {took_s:.1f} s, state in {state}")
     value = {
         "ready": True,
         "cluster": cluster.name,
@@ -122,5 +170,7 @@ def announce(session: Session, state: Path, took_s: float) -> None:
         "pid": cluster.pid,
         "seconds": round(took_s, 3),
     }
+    if cluster.nodes:
+        value["nodes"] = list(cluster.nodes)
     session.output.value(value, "ready", ["ready"])
     session.output.stdout.flush()

@@ -39,8 +39,12 @@ class Finding:
         return "ok" if self.ok else ("failed" if self.needed else "warn")
 
 
-def doctor(session: Session) -> int:
+def doctor(session: Session, *, leftovers: bool) -> int:
     """Print every check; in JSON `{"checks": [...]}`."""
+    if leftovers:
+        from paas.cli import leftovers as picture
+
+        return picture.leftovers(session)
     findings = [*_machine(session.state), *_containers(), *_cluster(session)]
     output = session.output
     counts = {w: sum(f.word == w for f in findings) for w in ("ok", "warn", "failed")}

@@ -19,6 +19,7 @@ POLL_S = 0.02
 def down(session: Session, *, purge: bool, yes: bool, dry_run: bool) -> int:
     """Safe to repeat: a cluster that does not run is ended already."""
     state = Path(os.path.realpath(session.state))
+    place.refuse_machine(state)
     cluster = place.read_cluster(state)
     runs = cluster is not None and place.running(state)
     if dry_run:
@@ -39,7 +40,12 @@ def down(session: Session, *, purge: bool, yes: bool, dry_run: bool) -> int:
     if purge and not session.confirmed(f"This removes {state}", cluster.name, yes):
         return Exit.FAILED
     started = time.monotonic()
-    end(state, cluster)
+    if cluster.nodes:
+        from paas.cli.fleet import Fleet
+
+        Fleet(cluster).end()
+    else:
+        end(state, cluster)
     if purge:
         shutil.rmtree(state)
     took = time.monotonic() - started

@@ -61,6 +61,9 @@ SETTLE_TIMEOUT_S = 60.0
 SETTLE_PERIOD_S = 0.05
 """How often the cluster is asked whether it is so far."""
 
+RESUME_PATIENCE_S = 10.0
+"""How long a node that is switched on again is waited for."""
+
 MACHINE_END_TIMEOUT_S = 10.0
 """Time for the kernel to end a machine that was killed."""
 
@@ -69,9 +72,6 @@ PAUSE_TIMEOUT_S = 5.0
 
 NODE_CONNECT_TIMEOUT_S = 1.0
 """How long one of several nodes is tried before the next one is."""
-
-STALE_WARNING_S = 0.0
-"""An answer that is older than this is printed with a warning."""
 
 assert DOWN_TIMEOUT_S >= STOP_TIMEOUT_S + CLEANUP_TIMEOUT_S, "down waits for an orderly stop"
 assert UPLOAD_PIECE_BYTES * 4 // 3 < 4 << 20, "a piece fits in a frame in either codec"

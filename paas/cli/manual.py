@@ -5,8 +5,8 @@ Each `--help` begins with two examples (cli: rule 15); the wide columns are the 
 
 from __future__ import annotations
 
-from paas.cli.commands import COMMANDS, SECTIONS
-from paas.cli.rows import GLOBAL_OPTIONS, Command, Option
+from paas.cli.commands import COMMANDS
+from paas.cli.rows import GLOBAL_OPTIONS, SECTIONS, Command, Option
 
 WIDTH = 16
 

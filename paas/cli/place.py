@@ -6,6 +6,9 @@ A state directory holds `cluster.json`: {"name", "runtime", "pid", "development"
 operators' socket is <runtime>/api.sock.  `pid` is the outermost supervisor of a development
 cluster, null while none runs; whether it really runs is told by its lock, not by the number (which
 may be somebody else's by now).  Contexts: $XDG_CONFIG_HOME/paas/config.toml.
+
+A development cluster of several nodes has "nodes": {name: facts} there, and the state directory of
+each node, made like that of a single one, below `nodes/`; what runs and listens are those.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ CLUSTER_FILE = "cluster.json"
 LOCK_FILE = "agents/supervisor.lock"
 LOG_FILE = "agents/supervisor.log"
 SOCKET_NAME = "api.sock"
+NODES_DIRECTORY = "nodes"
+MACHINE_FILE = "machine.json"
+NODE_FILE = "node.json"
 ROOT_STATE = "/var/lib/paas/dev"
 
 
@@ -40,6 +46,14 @@ class Cluster:
     @property
     def socket(self) -> str:
         return f"{self.runtime}/{SOCKET_NAME}"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of its nodes, if they are machines of their own; empty for a single node."""
+        return tuple(self.facts.get("nodes") or ())
+
+    def node_state(self, name: str) -> Path:
+        return self.state / NODES_DIRECTORY / name
 
 
 def config_home() -> Path:
@@ -109,8 +123,22 @@ def require_cluster(state: Path) -> Cluster:
     return cluster
 
 
+def refuse_machine(state: Path) -> None:
+    """Raises `conflict` for the directory of one node of several: it is started with the others."""
+    if (state / MACHINE_FILE).exists():
+        raise PlatformError(
+            "conflict",
+            f"{state} belongs to one node of the cluster in {state.parents[1]}",
+            hint=f"use --state {state.parents[1]}, or: paas nodes kill|resume {state.name}",
+        )
+
+
 def running(state: Path) -> bool:
-    """Does a supervisor hold the lock of this directory?"""
+    """Does a supervisor hold the lock of this directory, or of one of its nodes'?"""
+    return _locked(state) or any(_locked(node) for node in (state / NODES_DIRECTORY).glob("*"))
+
+
+def _locked(state: Path) -> bool:
     try:
         descriptor = os.open(state / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
     except PermissionError:

@@ -25,8 +25,8 @@ import paas
 from paas.base.errors import CATALOGUE
 from paas.base.fsm import Table
 from paas.cli import manual, topics
-from paas.cli.commands import COMMANDS, SECTIONS
-from paas.cli.rows import GLOBAL_OPTIONS
+from paas.cli.commands import COMMANDS
+from paas.cli.rows import GLOBAL_OPTIONS, SECTIONS
 from paas.wire.registry import BY_NUMBER, Message, Params
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"

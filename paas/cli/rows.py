@@ -12,8 +12,19 @@ from typing import Literal
 Kind = Literal["text", "flag", "int", "float", "duration"]
 """What an option takes: nothing (flag), or a value; a `duration` is like 90, 90s or 2m."""
 
-Names = Literal["", "target", "component", "type", "group", "topic"]
+Names = Literal["", "node", "target", "component", "type", "group", "topic"]
 """Which live names complete an argument."""
+
+
+RUN, DEVELOP, LOOK, OPERATE, MISC = (
+    "A cluster on this machine",
+    "Components",
+    "Looking",
+    "Operating",
+    "More",
+)
+SECTIONS = (RUN, DEVELOP, LOOK, OPERATE, MISC)
+"""Headings of the overview, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,7 @@ GLOBAL_OPTIONS = (
     Option(("--query",), "pick from the JSON result (JMESPath)", metavar="EXPRESSION"),
     Option(("--state",), "the cluster whose state is in this directory", metavar="DIR"),
     Option(("--context",), "the cluster of this context (see: paas context)", metavar="NAME"),
+    Option(("--node",), "ask this node of several (default: any)", metavar="NAME"),
     Option(("--color",), "when to use colour", choices=("auto", "always", "never")),
 )
 """Accepted before and after every command."""

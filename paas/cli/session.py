@@ -14,8 +14,9 @@ from typing import Any
 
 from paas.base.errors import PlatformError
 from paas.cli import place
-from paas.cli.connection import Connection, connect
+from paas.cli.connection import Connection
 from paas.cli.output import Output
+from paas.cli.reach import NODE_VARIABLE, conditions, reach
 
 ID_DIGITS = 40
 PREFIX_DIGITS_MIN = 8
@@ -32,12 +33,18 @@ class Session:
         state: str | None = None,
         context: str | None = None,
         color: str = "auto",
+        node: str | None = None,
     ) -> None:
         self.trace = os.urandom(16).hex()
         self._traceparent = f"00-{self.trace}-{os.urandom(8).hex()}-01"
         self._state = state
         self._context = context
+        self._node = node
         self._connections: dict[bool, Connection] = {}
+        self._at = ""
+        """The node that the connections are to, when there are several."""
+        self._passed_over: list[str] = []
+        self._answered = False
         self.output = Output(output, query=query, color=color)
 
     def __enter__(self) -> Session:
@@ -68,15 +75,9 @@ class Session:
         """The connection of this command, made when first needed."""
         known = self._connections.get(binary)
         if known is None:
-            cluster = self.cluster()
-            expected = place.running(cluster.state)
-            if not expected and not os.path.exists(cluster.socket):
-                raise PlatformError(
-                    "unavailable",
-                    f"the cluster with its state in {cluster.state} does not run",
-                    hint=f"start it: paas dev --state {cluster.state}",
-                )
-            known = connect(cluster.socket, expected=expected, binary=binary)
+            self._at, known = reach(
+                self.cluster(), self._node, binary=binary, but=self._passed_over
+            )
             self._connections[binary] = known
         return known
 
@@ -90,7 +91,9 @@ class Session:
     ) -> Any:
         """A request that reads."""
         body = {**(params or {}), "trace": self._traceparent}
-        return self.connection(binary=binary).call(method, body, timeout_s=timeout_s)
+        result = self._request(binary, method, body, timeout_s, changes=False)
+        self._warn_if_stale(result)
+        return result
 
     def change(
         self,
@@ -104,13 +107,58 @@ class Session:
         """A request that changes something: it carries an idempotency key."""
         key = request_id or os.urandom(16).hex()
         body = {**params, "trace": self._traceparent, "request_id": key}
-        connection = self.connection(binary=binary)
         try:
-            return connection.call(method, body, timeout_s=timeout_s, changes=True)
+            return self._request(binary, method, body, timeout_s, changes=True)
         except PlatformError as exc:
             if exc.code == "unknown-outcome":
                 exc.hint = f"look: paas ps   repeat it safely: --request-id {key}"
             raise
+
+    def _request(
+        self,
+        binary: bool,
+        method: str,
+        body: dict[str, Any],
+        timeout_s: float | None,
+        *,
+        changes: bool,
+    ) -> Any:
+        """One request; while no node has answered yet, one that says `unavailable` is passed over.
+
+        That answer means that nothing was done, so asking another node is safe.
+        """
+        while True:
+            connection = self.connection(binary=binary)
+            try:
+                result = connection.call(method, body, timeout_s=timeout_s, changes=changes)
+            except PlatformError as exc:
+                if exc.code != "unavailable" or not self._pass_over():
+                    raise
+            else:
+                self._answered = True
+                return result
+
+    def _pass_over(self) -> bool:
+        """Turn away from the node that could not answer, if there is another to ask."""
+        if self._answered or not self._at or self._node or os.environ.get(NODE_VARIABLE):
+            return False
+        cluster = self.cluster()
+        left = [
+            name
+            for name, condition in conditions(cluster).items()
+            if condition == "running" and name not in (*self._passed_over, self._at)
+        ]
+        if left:
+            self._passed_over.append(self._at)
+            self.close()
+        return bool(left)
+
+    def _warn_if_stale(self, result: object) -> None:
+        if not isinstance(result, dict):
+            return
+        age_s = result.get("stale_s", result.get("stale"))
+        if isinstance(age_s, int | float) and not isinstance(age_s, bool):
+            self.output.note(f"warning: this answer is {age_s:.0f} s old: no leader is reachable")
 
     def component_id(self, target: str) -> str:
         """The id of a component named by id, prefix or name."""

@@ -4,8 +4,8 @@
                  (lock held)     says "ready" or "error: …" on the descriptor PAAS_READY_FD
 
 What it decides: when the node is started again (after any death that was not asked for, with
-growing delays), when it gives up (RESTARTS_MAX deaths in RESTARTS_WITHIN_S), and what the end is:
-SIGTERM to the node, its time, SIGKILL, then `python -m paas cleanup`, so that nothing is left in
+growing delays), when it gives up (a first start that fails, unless it is one node of several that
+has worked before; RESTARTS_MAX deaths in RESTARTS_WITHIN_S), and what the end is: SIGTERM to the node, its time, SIGKILL, then `python -m paas cleanup`, so that nothing is left in
 the kernel.
 
 Invariants: the lock on agents/supervisor.lock is held exactly as long as a supervisor lives (the
@@ -40,6 +40,7 @@ from paas.real.kernel_orphans import adopt_orphans, reap_orphans
 
 READY_FD_VARIABLE = "PAAS_READY_FD"
 _LOG = "agents/node.log"
+_WORKED = "agents/has-worked"
 
 
 def environment() -> dict[str, str]:
@@ -108,10 +109,11 @@ class Supervisor:
             error = self._start()
             if self._asked():
                 return
-            if error and not announced:
+            if error and not announced and not self._has_worked():
                 raise PlatformError("failed", error, hint=f"see: {self._state / _LOG}")
-            if not announced:
+            if not error and not announced:
                 announced = True
+                self._keep_in_mind()
                 on_ready()
             if not error:
                 self._wait(None)
@@ -130,6 +132,14 @@ class Supervisor:
             delay = min(first * 2 ** (len(deaths) - 1), limits.RESTART_DELAY_S_MAX)
             say(f"the node controller ended{_why(error)}; starting it again in {delay:g} s")
             self._pause(delay)
+
+    def _has_worked(self) -> bool:
+        """Is this one node of several that was ready before?  Then it may only lack the others."""
+        return (self._state / _WORKED).exists()
+
+    def _keep_in_mind(self) -> None:
+        if (self._state / place.NODE_FILE).exists():
+            (self._state / _WORKED).touch()
 
     def _start(self) -> str:
         """Start the node and wait until it is ready; what went wrong, or nothing."""
@@ -224,6 +234,16 @@ class Supervisor:
         write_cluster(self._state, pid=None, node_pid=None)
 
 
+def runtime_directory(state: Path) -> str:
+    """Where the sockets of the node with this state directory are."""
+    return runtime_of(os.path.realpath(state))
+
+
+def digits(state: Path) -> str:
+    """Eight digits that tell this state directory from others on the machine."""
+    return short_name(os.path.realpath(state))
+
+
 def prepare(state: Path) -> None:
     """The state directory, and what says that it is one; raises `invalid` if it cannot be."""
     try:
@@ -259,14 +279,20 @@ def take_lock(state: Path) -> int:
     return descriptor
 
 
-def write_cluster(state: Path, *, pid: int | None, node_pid: int | None) -> None:
-    """Say in cluster.json who runs; name and other facts stay what they were."""
+def write_cluster(state: Path, *, pid: int | None, node_pid: int | None, **more: object) -> None:
+    """Say in cluster.json who runs; name and other facts, unless given, stay what they were.
+
+    Of process 1 of a machine the number says nothing outside, where it is somebody else's.
+    """
     cluster = place.read_cluster(state)
     facts: dict[str, Any] = dict(cluster.facts) if cluster else {}
+    facts.update(more)
     real = os.path.realpath(state)
     facts.setdefault("name", f"dev-{short_name(real)}")
+    if (state / place.MACHINE_FILE).exists():
+        pid = node_pid = None
     facts.update(
-        runtime=runtime_of(real),
+        runtime=runtime_directory(state),
         pid=pid,
         node_pid=node_pid,
         development=True,

@@ -28,6 +28,7 @@ EXIT_TEXTS: dict[Exit, str] = {
 ENVIRONMENT: dict[str, str] = {
     "PAAS_STATE": "the state directory of the cluster that is meant",
     "PAAS_CONTEXT": "the context that is meant, when PAAS_STATE is not set",
+    "PAAS_NODE": "the node of several that is to answer; otherwise any",
     "PAAS_DEBUG": "any value: show the traceback of an internal error of this command",
     "NO_COLOR": "any value: no colour",
     "CLICOLOR_FORCE": "other than 0: colour also where there is no terminal",
@@ -61,6 +62,8 @@ Colour is for terminals only and never alone carries a meaning: --color, NO_COLO
 ADDRESSING = """\
 Which cluster: --state DIR, then PAAS_STATE, then --context NAME or PAAS_CONTEXT, then the context
 chosen with `paas context use NAME`, then the default state directory.
+
+Which node answers: any that runs, unless --node NAME or PAAS_NODE insists on one.
 
 Which component: its id (40 digits), the first 8 or more digits of the id, or its name. `call` and
 `cast` also take group:NAME: one available member, or with --selector all every member. `logs` takes

@@ -37,6 +37,10 @@ class ContainerEngine(Protocol):
 
     async def revoke(self, source: str, target: str, port: int, protocol: str = "tcp") -> None: ...
 
+    async def lease(self, deadline_s: float | None) -> None: ...
+
+    async def clear(self) -> None: ...
+
 
 Unpack = Callable[[str, str, str, list[str]], Awaitable[str]]
 """(component, digest, signature, publishers) → directory of the verified, unpacked bundle."""
@@ -65,6 +69,8 @@ class ContainerAgent:
         dispatcher.task(methods.STATS, self._stats)
         dispatcher.task(methods.GRANT, self._grant)
         dispatcher.task(methods.REVOKE, self._revoke)
+        dispatcher.task(methods.LEASE, self._lease)
+        dispatcher.task(methods.CLEAR, self._clear)
         check_policy(dispatcher.methods(), POLICY)
 
     @staticmethod
@@ -159,6 +165,14 @@ class ContainerAgent:
 
     async def _revoke(self, params: methods.ClosePath, _context: Context) -> Nothing:
         await self._engine.revoke(params.source, params.target, params.port)
+        return Nothing()
+
+    async def _lease(self, params: methods.SetLease, _context: Context) -> Nothing:
+        await self._engine.lease(params.deadline_s)
+        return Nothing()
+
+    async def _clear(self, _params: methods.ClearNode, _context: Context) -> Nothing:
+        await self._engine.clear()
         return Nothing()
 
 

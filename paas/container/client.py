@@ -23,6 +23,9 @@ from paas.wire.registry import Method, P, R, decode
 
 CONTAINERS_ROLE = frozenset({"containers"})
 
+LEASE_TIMEOUT_S = 2.0
+CLEAR_TIMEOUT_S = 30.0
+
 
 class ContainerListener(Protocol):
     """Who wants to hear from the container controller."""
@@ -115,3 +118,14 @@ class ContainersClient:
             if scope.cancelled_caught:
                 raise PlatformError("unavailable", "the container controller does not answer")
         return await peer.call(method, params, timeout_s=max(deadline - trio.current_time(), 0.01))
+
+    async def lease(self, deadline_s: float | None, *, timeout_s: float = LEASE_TIMEOUT_S) -> None:
+        """Components may run until then (CLOCK_BOOTTIME); None: no lease is needed.
+
+        Returns when it is in force; raises `not-available` when the deadline has passed.
+        """
+        await self.call(methods.LEASE, methods.SetLease(deadline_s=deadline_s), timeout_s=timeout_s)
+
+    async def clear(self, *, timeout_s: float = CLEAR_TIMEOUT_S) -> None:
+        """Kill whatever runs on the node; returns when nothing does."""
+        await self.call(methods.CLEAR, methods.ClearNode(), timeout_s=timeout_s)

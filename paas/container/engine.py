@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from paas.base.errors import PlatformError, invalid
 from paas.base.ports import Clock
 from paas.container import limits, metrics, probe, procedure
+from paas.container.fence import Fence
 from paas.container.hooks.cgroup import CgroupHook
 from paas.container.hooks.contract import Context, Hook
 from paas.container.hooks.firewall import FirewallHook
@@ -51,6 +52,7 @@ from paas.container.reaping import EndFacts, judge
 from paas.container.recovery import Decisions, KernelFacts, decide
 from paas.container.settings import ContainerSettings, check
 from paas.container.spec import check as check_spec
+from paas.real import kernel_fence
 from paas.real import kernel_namespaces as namespaces
 from paas.real.kernel_store import read_tail
 
@@ -102,6 +104,9 @@ class Engine:
         self._containers: dict[str, _Container] = {}
         self._grants: set[Grant] = set()
         self._parts: Parts | None = None
+        self._fence: Fence | None = None
+        self._lease = trio.Lock()
+        self._lease_changed = trio.Event()
         self._removing = False
         self._closed = trio.Event()
 
@@ -137,6 +142,7 @@ class Engine:
 
     async def _close(self, parts: Parts) -> None:
         self._parts = None
+        self._fence = None
         for container in self._containers.values():
             if container.process is not None:
                 container.process.close()
@@ -150,7 +156,14 @@ class Engine:
         parts.nursery.start_soon(parts.launcher.open)  # its interpreter starts meanwhile
         await parts.open()
         parts.hooks = self._make_hooks(parts)
+        fence = Fence(parts.lease, partial(self._stop_all, parts), kernel_fence.boottime_s)
+        fence.load()
+        self._fence = fence
+        if fence.ended:
+            await fence.clear()  # nothing is adopted that may not run
+        await fence.open()
         await self._recover(parts)
+        parts.nursery.start_soon(self._enforce, fence)
         await parts.launcher.open()
 
     def _make_hooks(self, parts: Parts) -> tuple[Hook, ...]:
@@ -166,6 +179,7 @@ class Engine:
         return tuple(self._wrap_hook(hook) for hook in hooks)
 
     async def _announce(self, context: Context) -> None:
+        self._require_lease()  # it is in its groups now, and waits for the word to go
         if self._on_prepared is not None and context.record.uid_base is not None:
             await self._on_prepared(context.record.component, context.record.uid_base)
 
@@ -251,6 +265,7 @@ class Engine:
     async def start(self, spec: ContainerSpec) -> Started:
         """Make a container and start its harness; on failure nothing of it is left."""
         parts = self._ready()
+        self._require_lease()
         bases = {"host": parts.base} | parts.bases
         check_spec(spec, node_limits(*self._node_settings(), sorted(bases)))
         if spec.component in self._containers:
@@ -269,12 +284,16 @@ class Engine:
                 container.move(_E.DESTROY)
                 if not isinstance(exc.__cause__, procedure.DestroyFailed):
                     self._forget(parts, container)
+                if self._killing and isinstance(exc, PlatformError):
+                    self._require_lease()  # why the fence did not let it come up
                 raise
             container.move(_E.STARTED)
             context.spec = None
             if not isinstance(context.process, LaunchedProcess):
                 raise AssertionError("the process hook leaves a process")
             container.process = context.process
+            if self._killing:
+                container.process.kill()  # the fence does so too, but sees it a moment later
             parts.nursery.start_soon(self._watch, parts, container)
         return _started(context)
 
@@ -321,6 +340,7 @@ class Engine:
             harness_memory_kills=usage("harness").out_of_memory_kills,
             harness_log=log.decode(errors="replace"),
             time_ms=self._clock.now_ms(),
+            fenced=self._killing,
         )
         return judge(record.component, record.incarnation, facts)
 
@@ -376,6 +396,58 @@ class Engine:
         if container is None:
             raise PlatformError("no-such-target", f"there is no container {component} on this node")
         return container
+
+    # -- the lease ---------------------------------------------------------------------------
+
+    @property
+    def _killing(self) -> bool:
+        return self._fence is not None and self._fence.killing
+
+    def _require_lease(self) -> None:
+        if self._fence is not None:
+            self._fence.require()
+
+    async def lease(self, deadline_s: float | None) -> None:
+        """Components may run until then (CLOCK_BOOTTIME); None: no lease is needed.
+
+        When the lease before has ended, everything is killed before the new one is in force.
+        """
+        self._ready()
+        async with self._lease:
+            if self._fence is not None:
+                await self._fence.extend(deadline_s)
+            self._lease_changed.set()
+            self._lease_changed = trio.Event()
+
+    async def clear(self) -> None:
+        """Kill whatever runs here; returns when nothing does.  The ends are `node-lost`."""
+        self._ready()
+        async with self._lease:
+            if self._fence is not None:
+                await self._fence.clear()
+
+    async def _enforce(self, fence: Fence) -> None:
+        """The second of the two that keep the deadline: the fence may have been killed."""
+        while True:
+            changed = self._lease_changed
+            with trio.move_on_after(fence.left_s):
+                await changed.wait()
+                continue
+            if fence.ended:
+                async with self._lease:
+                    await fence.enforce()
+                await changed.wait()
+
+    async def _stop_all(self, parts: Parts) -> None:
+        """Kill everything in containers until nothing lives or is on its way to."""
+        parents, number = parts.groups.parents, 0
+        while True:
+            left = await trio.to_thread.run_sync(kernel_fence.stop_pass, parents, number)
+            going = [c for c in self._containers.values() if c.state in (_S.PREPARING, _S.RUNNING)]
+            if not left and not going:
+                return
+            number += 1
+            await trio.sleep(limits.CLEAR_PAUSE_S)
 
     # -- looking ----------------------------------------------------------------------------
 

@@ -62,6 +62,12 @@ REAP_TRIES = 200
 REAP_PAUSE_S = 0.005
 """How often and how closely to look whether an ended process is ours to reap."""
 
+LEASE_S_MAX = 3_600.0
+"""No lease lasts longer; a deadline beyond is of another clock."""
+
+CLEAR_PAUSE_S = 0.005
+"""Between two passes of killing, while something still lives or is on its way up."""
+
 HARNESS_LOG_TAIL_BYTES = 4_096
 EXIT_FILE_BYTES_MAX = 16 << 10
 ORDER_BYTES_MAX = 4 << 20

@@ -68,8 +68,8 @@ class Exited(msgspec.Struct, frozen=True, kw_only=True):
 
     component: str
     reason: str
-    """`normal`, `exit:<code>`, `signal:<name>`, `out-of-memory`, `killed`, `harness:<what>`, or the
-    harness's own word."""
+    """`normal`, `exit:<code>`, `signal:<name>`, `out-of-memory`, `killed`, `node-lost`,
+    `harness:<what>`, or the harness's own word."""
     code: int | None = None
     signal: int | None = None
     out_of_memory: bool = False

@@ -112,6 +112,19 @@ class ContainerExited(Params, frozen=True, kw_only=True):
     exited: Exited
 
 
+class SetLease(Params, frozen=True, kw_only=True):
+    """Let components run until `deadline_s`, in seconds of CLOCK_BOOTTIME; None: without end.
+
+    Answered when the deadline is in force.  When it has passed, everything in containers is killed.
+    """
+
+    deadline_s: float | None = None
+
+
+class ClearNode(Params, frozen=True, kw_only=True):
+    """Kill everything in containers; answered when nothing runs.  They remain to be destroyed."""
+
+
 START = method(550, "container.start", StartContainer, StartedContainer, public=False)
 KILL = method(551, "container.kill", KillContainer, Nothing, public=False)
 DESTROY = method(552, "container.destroy", DestroyContainer, Nothing, public=False)
@@ -120,3 +133,5 @@ STATS = method(554, "container.stats", GetStats, StatsResult, public=False)
 GRANT = method(555, "container.grant", OpenPath, Nothing, public=False)
 REVOKE = method(556, "container.revoke", ClosePath, Nothing, public=False)
 EXITED = method(557, "container.exited", ContainerExited, Nothing, public=False)
+LEASE = method(570, "container.lease", SetLease, Nothing, public=False)
+CLEAR = method(571, "container.clear", ClearNode, Nothing, public=False)

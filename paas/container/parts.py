@@ -24,6 +24,7 @@ from paas.real import kernel_loop
 from paas.real.kernel_bases import prepare_host_base
 from paas.real.kernel_cgroups import open_cgroups
 from paas.real.kernel_firewall import Firewall
+from paas.real.kernel_lease import LeasePlace
 from paas.real.kernel_netlink import Links
 from paas.real.kernel_store import StateStore, remove_tree
 from paas.real.kernel_worker import Worker
@@ -59,6 +60,7 @@ class Parts:
         )
         self.layers = _choose_layers(settings)
         self.launcher = TemplateLauncher(settings.harness, self.groups)
+        self.lease = LeasePlace(settings.lease_file, state, self.groups.parents)
 
     async def open(self) -> None:
         """Make what all containers share."""
@@ -73,11 +75,13 @@ class Parts:
         self.layers.close()
         try:
             if remove:
+                await self.lease.drop()
                 await self.firewall.close()
                 await self.worker.run(self.links.close_bridge)
                 await trio.to_thread.run_sync(self.groups.close)
                 await trio.to_thread.run_sync(remove_tree, self._state_dir)
         finally:
+            self.lease.close()
             await self.worker.run(self.links.close)
             await trio.to_thread.run_sync(self.worker.close)
 

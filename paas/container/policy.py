@@ -13,5 +13,7 @@ POLICY = {
     "container.stats": _BOTH,
     "container.grant": _HUB,
     "container.revoke": _HUB,
+    "container.lease": _HUB,
+    "container.clear": _HUB,
 }
 """`container.exited` is absent: it is a notice from here, not a request to here."""

@@ -3,7 +3,8 @@
 Pure.  The harness writes one JSON object when its component has ended.  When it could not (killed
 with its whole container, out of memory itself, a bug), the exit status of pid 1 is what there is;
 after a restart of the controller not even that.  The control group knows whether the kernel killed
-for want of memory, which the exit status alone cannot tell from any other SIGKILL.
+for want of memory, which the exit status alone cannot tell from any other SIGKILL.  What is killed
+while the node's lease has ended was ended by the fence; what had its last words before kept them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 import msgspec
 
 from paas.container.messages import Exited
+
+_FENCED = "node-lost"
+"""Reason of what was ended with the node's lease: the others take the node for lost too."""
 
 _SHELL_KILLED = 128 + 9
 """Exit code of a shell whose program was killed."""
@@ -45,6 +49,8 @@ class EndFacts:
     harness_memory_kills: int
     harness_log: str
     time_ms: int
+    fenced: bool = False
+    """It ended while the node had no right to run anything."""
 
 
 def read_last_words(exit_file: bytes) -> LastWords | None:
@@ -73,10 +79,14 @@ def judge(component: str, incarnation: int, facts: EndFacts) -> Exited:
         killed = words.signal == signals.SIGKILL or words.code == _SHELL_KILLED
         code, number = words.code, words.signal
         reason = "out-of-memory" if starved and killed else words.reason or _reason(code, number)
+        if facts.fenced and killed:
+            reason = _FENCED
     else:
         starved = facts.component_memory_kills + facts.harness_memory_kills > 0
         code = number = None
-        if facts.harness_memory_kills:
+        if facts.fenced:
+            reason = _FENCED
+        elif facts.harness_memory_kills:
             reason = "harness:out-of-memory"
         elif facts.wait is None:
             reason = "harness:gone"

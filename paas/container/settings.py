@@ -42,12 +42,18 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
     disk: str = "auto"
     """`image`: a file system in a sparse file of exact size; `memory`: tmpfs; `auto`: the former
     where the machine can."""
+    lease: str = ""
+    """File of the node's lease, best in memory; by default in the state directory."""
     pool_networks: int = limits.POOL_NETWORKS
     pool_disks: int = limits.POOL_DISKS
 
     @property
     def cgroup(self) -> str:
         return f"paas-{self.cluster}"
+
+    @property
+    def lease_file(self) -> str:
+        return self.lease or f"{self.state_dir}/lease"
 
     @property
     def table(self) -> str:
@@ -73,6 +79,8 @@ def check(settings: ContainerSettings) -> ContainerSettings:
         raise invalid("network", "a network of at least 8 addresses")
     if not settings.state_dir.startswith("/") or any(c in settings.state_dir for c in ",:\\ \n"):
         raise invalid("state_dir", "an absolute path without blanks, commas, colons, backslashes")
+    if settings.lease and not settings.lease.startswith("/"):
+        raise invalid("lease", "an absolute path")
     if settings.uid_base < limits.UID_BASE_MIN:
         raise invalid("uid_base", f"at least {limits.UID_BASE_MIN}")
     if settings.uid_base + limits.CONTAINERS_MAX * limits.UIDS_PER_CONTAINER >= 1 << 32:

@@ -6,15 +6,23 @@
 
 It runs in the hub's process, as they share state and connections.  A keeper (keeper.py) owns the
 life of one component of this node; a keeper that crashes is our bug: it is reported, and started
-anew, which loses nothing.  The requests of the component API are answered by api.py.
+anew, which loses nothing.  Beside them run the placer (placer.py), which finds nodes for components
+that wait for one, and the drainer (drainer.py), which empties this node when that is ordered.  The
+requests of the component API are answered by api.py.
 
-A monitor is a watch with the topic ("down", id), and is closed with its one notice, in one step
-without waiting: so it cannot fire twice, whatever ends at the same time.
+A monitor is a watch with the topic ("down", id) that knows the incarnation it is about, and is
+closed with its one notice, in one step without waiting: so it cannot fire twice, whatever ends at
+the same time.  When this replica takes over a whole state, the ends in between are not told as
+events; then every monitor is compared with the record (`_resume_monitors`).
+
+After a node was thought lost its components are elsewhere, perhaps.  What still runs here of a past
+incarnation is removed: by its keeper, or, where there is none, by comparing (adoption.py), which is
+done on each connection to the container controller and on each take-over of a state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
@@ -22,22 +30,35 @@ import trio
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.controller import adoption, limits
+from paas.controller.drainer import Drainer
 from paas.controller.instances import Instance
 from paas.controller.keeper import Keeper, Surroundings
+from paas.controller.lifecycle import ENDED, ComponentState
+from paas.controller.loads import UNPLACED
 from paas.controller.messages import (
     ComponentChanged,
     ComponentCreated,
     ComponentEnded,
     ComponentForgotten,
     ComponentOrdered,
+    ComponentPlaced,
+    EmptyingChanged,
 )
-from paas.controller.ports import Containers, ExitFacts, Harnesses, Log, Watches
+from paas.controller.placer import Placer
+from paas.controller.ports import Containers, ExitFacts, Harnesses, Log, Ring, Watches
 from paas.controller.state import ControllerState
 from paas.harness.messages import Event, Hello, PhaseChange
 from paas.raft.machine import StateReplaced
+from paas.scheduler.messages import NodeView
 
 KEEPER_CRASH_WAIT_S = 1.0
 DOWN = "down"
+
+_MAKE_ROOM = frozenset({ComponentState.PREPARING, *ENDED})
+"""Entering these, a component may wait for a node, or has left one."""
+
+_OF_OTHERS = ("Node", "Ring")
+"""How the events begin that tell of nodes and of who decides; their sections belong to others."""
 
 
 def _nothing() -> None:
@@ -49,6 +70,8 @@ class Controller:
 
     `on_started` is called when the user id of a container becomes known (`uid_of` tells it);
     `on_trouble(component, error)` and `on_bug(where, exception)` are for the log of the process.
+    `nodes` are those that components can be placed on, `ring` says who decides; by default this
+    node is alone.
     """
 
     def __init__(
@@ -65,8 +88,11 @@ class Controller:
         on_started: Callable[[], None],
         on_trouble: Callable[[str, PlatformError], None],
         on_bug: Callable[[str, Exception], None],
+        nodes: Callable[[], Sequence[NodeView]] | None = None,
+        ring: Ring | None = None,
     ) -> None:
         self.node = node
+        self.nodes = nodes or (lambda: [NodeView(name=node)])
         self.state = state
         self.log = log
         self.containers = containers
@@ -75,6 +101,7 @@ class Controller:
         self._on_bug = on_bug
         self._on_trouble = on_trouble
         self._around = Surroundings(
+            node=node,
             state=state,
             log=log,
             containers=containers,
@@ -86,9 +113,26 @@ class Controller:
             on_trouble=on_trouble,
         )
         self._entropy = entropy
+        self._placer = Placer(
+            node=node,
+            state=state,
+            log=log,
+            nodes=self.nodes,
+            ring=ring,
+            on_trouble=on_trouble,
+        )
+        self._drainer = Drainer(
+            node=node,
+            state=state,
+            log=log,
+            nodes=self.nodes,
+            wait_change=self.wait_change,
+            on_trouble=on_trouble,
+        )
         self._keepers: dict[str, Keeper] = {}
         self._removing: set[str] = set()
         self._changes: dict[str, trio.Event] = {}
+        self._any_change = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._link_up = False
         """Is there a connection to the container controller?"""
@@ -106,6 +150,8 @@ class Controller:
                 self._resume()
                 if self._link_up:
                     nursery.start_soon(self._adopt, self._connection)
+                nursery.start_soon(self._run_actor, "placer", self._placer.run)
+                nursery.start_soon(self._run_actor, "drainer", self._drainer.run)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -126,23 +172,29 @@ class Controller:
                 self._keep(instance)
 
     def _keep(self, instance: Instance, *, new: bool = False) -> None:
+        """`new`: nobody can have started it here.  That is known of one that was just placed, too,
+        once lists were compared: what runs here has a keeper, or is being removed.
+        """
         if self._nursery is None or instance.node != self.node or instance.id in self._keepers:
             return
         keeper = Keeper(instance.id, self._around, connected=self._connected)
         if new:
-            keeper.saw_absent()  # nobody can have started it
+            keeper.saw_absent()
         self._keepers[instance.id] = keeper
         self._nursery.start_soon(self._run_keeper, keeper)
 
     async def _run_keeper(self, keeper: Keeper) -> None:
+        await self._run_actor(f"keeper of {keeper.component}", keeper.run)
+        self._keepers.pop(keeper.component, None)
+
+    async def _run_actor(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await keeper.run()
-                break
+                await run()
+                return
             except Exception as bug:  # trio.Cancelled is none, and passes
-                self._on_bug(f"keeper of {keeper.component}", bug)
+                self._on_bug(name, bug)
                 await trio.sleep(KEEPER_CRASH_WAIT_S)
-        self._keepers.pop(keeper.component, None)
 
     # -- what the cluster state says -------------------------------------------------------------
 
@@ -151,16 +203,46 @@ class Controller:
         for event in events:
             if isinstance(event, ComponentEnded):
                 self._notify_down(event)
-            elif isinstance(event, ComponentCreated):
-                instance = self.state.instances.get(event.component)
-                if instance is not None and not instance.ended:
-                    self._keep(instance, new=True)
+            elif isinstance(event, ComponentCreated | ComponentPlaced):
+                self._arrived(event)
             elif isinstance(event, StateReplaced):
-                self._resume()
-                for component in [*self._keepers, *self._changes]:
-                    self._changed(component)
+                self._state_replaced(event)
             if isinstance(event, ComponentChanged | ComponentOrdered | ComponentForgotten):
                 self._changed(event.component)
+            if isinstance(event, ComponentChanged) and event.state in ENDED:
+                self._end_monitors(event)
+            if self._concerns_placing(event):
+                self._placer.wake()
+                self._drainer.wake()
+        self._any_change.set()
+        self._any_change = trio.Event()
+
+    def _arrived(self, event: ComponentCreated | ComponentPlaced) -> None:
+        """A component has a node; if it is this one, it is kept here from now on."""
+        instance = self.state.instances.get(event.component)
+        if instance is None or instance.ended:
+            return
+        sure = self._connected and event.component not in self._removing
+        self._keep(instance, new=sure or isinstance(event, ComponentCreated))
+        self._changed(event.component)
+
+    def _state_replaced(self, event: StateReplaced) -> None:
+        """The events in between are not told: look at everything again."""
+        self._resume_monitors(event.index)
+        if self._link_up:
+            self.containers_connected()
+        self._resume()
+        for component in [*self._keepers, *self._changes]:
+            self._changed(component)
+
+    @staticmethod
+    def _concerns_placing(event: Any) -> bool:
+        if isinstance(event, ComponentChanged):
+            return event.state in _MAKE_ROOM
+        if isinstance(event, ComponentCreated):
+            return not event.node
+        known = isinstance(event, EmptyingChanged | ComponentPlaced | StateReplaced)
+        return known or type(event).__name__.startswith(_OF_OTHERS)
 
     def _changed(self, component: str) -> None:
         keeper = self._keepers.get(component)
@@ -177,9 +259,15 @@ class Controller:
             changed = self._changes[component] = trio.Event()
         await changed.wait()
 
+    async def wait_any_change(self) -> None:
+        """Return when something in the cluster state has changed."""
+        await self._any_change.wait()
+
     def _notify_down(self, event: ComponentEnded) -> None:
         instance = self.state.instances.get(event.component)
-        for peer, number, _detail in list(self.watches.watchers(DOWN, event.component)):
+        for peer, number, incarnation in list(self.watches.watchers(DOWN, event.component)):
+            if incarnation > event.incarnation:
+                continue  # it was opened after this end, of which we are told only now
             self.emit_down(
                 peer,
                 number,
@@ -189,6 +277,38 @@ class Controller:
                 index=event.index,
                 time_ms=event.time_ms,
             )
+
+    def _end_monitors(self, event: ComponentChanged) -> None:
+        """It has ended for good: the incarnation that some still waited for will never be."""
+        for peer, number, _incarnation in list(self.watches.watchers(DOWN, event.component)):
+            self._emit_record(peer, number, event.component, event.index)
+
+    def _resume_monitors(self, index: int) -> None:
+        """Those fire whose incarnation is over in the state as it is now."""
+        for component, peer, number, incarnation in list(self.watches.of_kind(DOWN)):
+            instance = self.state.instances.get(component)
+            if instance is None or instance.is_over(incarnation):
+                self._emit_record(peer, number, component, index)
+
+    def _emit_record(self, peer: Any, number: int, component: str, index: int) -> None:
+        """The notice with what the record says; `unknown` if that is forgotten."""
+        instance = self.state.instances.get(component)
+        self.emit_down(
+            peer,
+            number,
+            component=component,
+            name="" if instance is None else instance.name,
+            reason="unknown" if instance is None else instance.reason,
+            index=index,
+            time_ms=0 if instance is None else instance.since_ms,
+        )
+
+    async def down_already(self, peer: Any, number: int, component: str) -> None:
+        """The notice of a monitor whose incarnation was over when it was asked for; it comes after
+        the answer, which tells the number of the watch.
+        """
+        await trio.lowlevel.checkpoint()
+        self._emit_record(peer, number, component, self.log.applied())
 
     def emit_down(
         self,
@@ -226,6 +346,7 @@ class Controller:
     def containers_connected(self) -> None:
         """A (new) container controller answers: compare before anything is asked of it."""
         self._link_up = True
+        self._set_connected(False)
         self._connection += 1
         self.soon(self._adopt, self._connection)
 
@@ -288,7 +409,8 @@ class Controller:
         """A container that nobody wants."""
         failures = 0
         try:
-            while self._link_up:
+            # A keeper that has come meanwhile removes what it does not want by itself, in order.
+            while self._link_up and component not in self._keepers:
                 try:
                     await self.containers.destroy(component)
                     return
@@ -340,4 +462,6 @@ class Controller:
             "keepers": len(self._keepers),
             "containers": self._connected,
             "waiting": len(self._changes),
+            "placed": self._placer.placed,
+            "unplaced": self.state.loads.count(UNPLACED),
         }

@@ -1,7 +1,11 @@
 """The answers to the requests of the component API's part "controller" (messages.py).
 
-Reading is answered from this replica's state.  Changing is a command of the log, and then waiting
-for what its keepers make of it.  A component may end and tie only what it created, and itself.
+Reading is answered from this replica's state, with its age where this node is cut off from the
+majority.  Changing is a command of the log, and then waiting for what keepers make of it, on
+whichever node they are.  A component may end and tie only what it created, and itself.
+
+`create` chooses the nodes.  Where others filled them meanwhile the command is refused, and nodes
+are chosen again, a few times.
 
 `create` is all or nothing: if one of the components does not become available, the others are
 destroyed again, and the error says which one, why, and with its last log lines.  One that the
@@ -10,29 +14,35 @@ restart policy gave up stays as `failed`, to be looked at, until it is destroyed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import trio
 
 from paas.base import ids
 from paas.base.errors import PlatformError, invalid
-from paas.bundle.manifest import Manifest, from_plain
-from paas.controller import commands, instances, limits, messages
+from paas.bundle.manifest import from_plain
+from paas.controller import admission, commands, draining, instances, limits, messages
 from paas.controller.agent import DOWN, Controller
+from paas.controller.figures import FigureBook
 from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentState
-from paas.controller.ports import LogTail
+from paas.controller.loads import needs_of
+from paas.controller.ports import LogTail, Remote
 from paas.controller.restarts import Outcome
 from paas.harness.messages import TERMINATE, Terminate
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.scheduler.client import Scheduler
-from paas.scheduler.messages import Needs, NodeView, Placed, Request
-from paas.wire import codec
+from paas.scheduler.messages import NodeView, Request
 from paas.wire.registry import Nothing
 
 OPERATOR = "operator"
+
+
+def _not_stale() -> None:
+    """One node alone is always up to date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +57,12 @@ class Neighbours:
     version: str
     log_status: Callable[[], dict[str, Any]]
     hub_status: Callable[[], dict[str, Any]]
+    remote: Remote | None = None
+    """Other nodes' hubs; none where there is one node only."""
+    staleness: Callable[[], float | None] = _not_stale
+    """Seconds since this replica was last known to be up to date, if that is in doubt."""
+    drain: Callable[[str], Awaitable[None]] | None = None
+    """Cordon a node and mark it as being emptied."""
 
 
 class Api:
@@ -58,9 +74,7 @@ class Api:
         self._log = controller.log
         self._near = neighbours
         self._scheduler = Scheduler(neighbours.nodes)
-        self._memory: dict[str, int] = {}
-        self._memory_s = float("-inf")
-        self._memory_lock = trio.Lock()
+        self._figures = FigureBook(controller, neighbours.remote)
 
     def register(self, dispatcher: Dispatcher) -> None:
         """Put the handlers on a dispatcher."""
@@ -77,6 +91,9 @@ class Api:
         dispatcher.task(messages.LINK, self.link)
         dispatcher.task(messages.UNLINK, self.unlink)
         dispatcher.plain(messages.STATUS, self.status)
+        dispatcher.task(messages.FIGURES, self.figures)
+        dispatcher.task(messages.TERMINATE_HERE, self.terminate_here)
+        dispatcher.task(messages.DRAIN_NODE, self.drain)
 
     # -- types -----------------------------------------------------------------------------------
 
@@ -109,7 +126,10 @@ class Api:
             if not instance.ended:
                 counts[instance.type] = counts.get(instance.type, 0) + 1
         kinds = sorted(self._state.types, key=lambda kind: (kind.name, kind.index))
-        return messages.Types(types=[k.info(counts.get(k.full_name, 0)) for k in kinds])
+        return messages.Types(
+            types=[k.info(counts.get(k.full_name, 0)) for k in kinds],
+            stale_s=self._near.staleness(),
+        )
 
     def type(self, params: messages.DescribeType, _context: Context) -> messages.TypeInfo:
         kind = self._state.types.resolve(params.type)
@@ -119,8 +139,7 @@ class Api:
 
     async def create(self, params: messages.Create, context: Context) -> messages.Created:
         deadline = trio.current_time() + context.timeout_s
-        command = self._creation(params, _caller(context))
-        result = await self._log.propose(command, timeout_s=context.timeout_s)
+        result = await self._propose_creation(params, _caller(context), deadline)
         created: list[str] = result["components"]
         if params.wait == "available":
             margin_s = min(limits.ANSWER_MARGIN_S, context.timeout_s / 10)
@@ -132,11 +151,28 @@ class Api:
                 raise
         return messages.Created(components=created)
 
+    async def _propose_creation(
+        self, params: messages.Create, caller: str | None, deadline_s: float
+    ) -> dict[str, Any]:
+        """Choose nodes, until a choice is still good when it is applied."""
+        plans = 1
+        while True:
+            command = self._creation(params, caller)
+            left_s = max(deadline_s - trio.current_time(), 0.0)
+            try:
+                result: dict[str, Any] = await self._log.propose(command, timeout_s=left_s)
+            except PlatformError as error:
+                if plans >= limits.CREATE_PLANS_MAX or not admission.is_out_of_date(error):
+                    raise
+                plans += 1
+            else:
+                return result
+
     def _creation(self, params: messages.Create, caller: str | None) -> commands.CreateInstances:
         """Check the request, and choose the nodes."""
         kind = self._state.types.resolve(params.type)
         manifest = self._state.types.manifest(kind)
-        _check_creation(params)
+        admission.check_request(params)
         links = []
         for target in params.links:
             peer = self._state.instances.resolve(target)
@@ -144,11 +180,11 @@ class Api:
             links.append(peer.id)
         request = Request(
             type=kind.full_name,
-            needs=_needs(manifest),
+            needs=needs_of(manifest),
             count=params.count,
             constraints=tuple(params.constraints),
         )
-        choices = self._scheduler.place(self._placed(), request)
+        choices = self._scheduler.place_on(self._state.loads.copy(), request)
         return commands.CreateInstances(
             type=kind.full_name,
             nodes=[choice.node for choice in choices],
@@ -161,17 +197,6 @@ class Api:
             request_id=params.request_id,
             created_by=caller or OPERATOR,
         )
-
-    def _placed(self) -> Iterator[Placed]:
-        """What is on the nodes now."""
-        needs: dict[str, Needs] = {}
-        types = self._state.types
-        for instance in self._state.instances:
-            if instance.ended:
-                continue
-            if instance.type not in needs:
-                needs[instance.type] = _needs(types.manifest(types.resolve(instance.type)))
-            yield Placed(node=instance.node, type=instance.type, needs=needs[instance.type])
 
     async def _wait_available(self, created: list[str], deadline_s: float) -> None:
         """Until each was available; raises `failed` or `timeout` for the first that was not."""
@@ -240,16 +265,43 @@ class Api:
             raise PlatformError(
                 "not-available", f"{instance.short} is {instance.state}", reason=instance.reason
             )
+        return await self._ask_to_end(instance, params.inputs, context.timeout_s)
+
+    async def terminate_here(
+        self, params: messages.TerminateHere, context: Context
+    ) -> messages.TerminateAnswer:
+        """For the hub of another node, which has checked who asks."""
+        instance = self._state.instances.resolve(params.component)
+        if instance.node != self._controller.node:
+            raise PlatformError("not-available", f"{instance.short} is not on this node any more")
+        return await self._ask_to_end(instance, params.inputs, context.timeout_s)
+
+    async def _ask_to_end(
+        self, instance: Instance, inputs: Any, timeout_s: float
+    ) -> messages.TerminateAnswer:
+        """Its harness is asked by the hub of its node, which writes down that it agreed."""
+        if instance.node != self._controller.node:
+            return await self._remote(instance).request(
+                instance.node,
+                messages.TERMINATE_HERE,
+                messages.TerminateHere(component=instance.id, inputs=inputs, timeout=timeout_s),
+                timeout_s,
+            )
         answer = await self._controller.harnesses.request(
-            instance.id,
-            TERMINATE,
-            Terminate(reason="terminate", inputs=params.inputs),
-            context.timeout_s,
+            instance.id, TERMINATE, Terminate(reason="terminate", inputs=inputs), timeout_s
         )
         if answer.accepted:
             command = commands.EndInstance(component=instance.id, mode="terminate")
-            await self._log.propose(command, timeout_s=context.timeout_s)
+            await self._log.propose(command, timeout_s=timeout_s)
         return messages.TerminateAnswer(accepted=answer.accepted, reason=answer.reason)
+
+    def _remote(self, instance: Instance) -> Remote:
+        if self._near.remote is None or not instance.node:
+            where = (
+                f"on {instance.node}, which cannot be reached" if instance.node else "on no node"
+            )
+            raise PlatformError("not-available", f"{instance.short} is {where}")
+        return self._near.remote
 
     async def destroy(self, params: messages.Destroy, context: Context) -> Nothing:
         instance = self._owned(params.component, context)
@@ -275,46 +327,36 @@ class Api:
             if (params.all or instance.state is not ComponentState.DESTROYED)
             and instances.matches(instance, self._near.groups_of(instance.id), params.filter)
         ]
-        memory = await self._memory_figures() if chosen else {}
-        return messages.Components(components=[self._info(i, memory) for i in chosen])
+        figures = await self._figures.of([i.node for i in chosen if not i.ended])
+        return messages.Components(
+            components=[self._info(i, figures) for i in chosen],
+            stale_s=self._near.staleness(),
+        )
 
     async def component(
         self, params: messages.DescribeComponent, _context: Context
-    ) -> messages.ComponentInfo:
+    ) -> messages.ComponentDetail:
         instance = self._state.instances.resolve(params.component)
-        return self._info(instance, await self._memory_figures())
+        info = self._info(instance, await self._figures.of([instance.node]))
+        return messages.ComponentDetail(
+            **msgspec.structs.asdict(info), stale_s=self._near.staleness()
+        )
 
-    def _info(self, instance: Instance, memory: dict[str, int]) -> messages.ComponentInfo:
+    async def figures(self, _params: messages.GetFigures, _context: Context) -> messages.Figures:
+        return messages.Figures(figures=await self._figures.here())
+
+    def _info(
+        self, instance: Instance, figures: dict[str, dict[str, messages.Figure]]
+    ) -> messages.ComponentInfo:
+        figure = figures.get(instance.node, {}).get(instance.id, messages.Figure())
+        here = instance.node == self._controller.node
         return instances.info(
             instance,
             groups=self._near.groups_of(instance.id),
             links=self._state.links.of(instance.id),
-            memory=memory.get(instance.id),
-            pid=self._controller.pid_of(instance.id),
+            memory=figure.memory,
+            pid=self._controller.pid_of(instance.id) if here else figure.pid,
         )
-
-    async def _memory_figures(self) -> dict[str, int]:
-        """Memory in bytes of what runs here; one question to the container controller a second."""
-        async with self._memory_lock:
-            running = self._controller.running()
-            age_s = trio.current_time() - self._memory_s
-            if running and age_s >= limits.STATS_KEPT_S:
-                self._memory = await self._ask_memory(running)
-                self._memory_s = trio.current_time()
-        return self._memory
-
-    async def _ask_memory(self, running: list[str]) -> dict[str, int]:
-        try:
-            with trio.move_on_after(limits.STATS_TIMEOUT_S):
-                stats = await self._controller.containers.stats(running)
-                return {
-                    component: int(figures["memory_bytes"])
-                    for component, figures in stats.items()
-                    if "memory_bytes" in figures
-                }
-        except PlatformError:
-            pass  # the container controller is away: the figures are unknown, the rest is not
-        return {}
 
     def status(self, _params: messages.Status, _context: Context) -> messages.StatusResult:
         states: dict[str, int] = {}
@@ -339,6 +381,29 @@ class Api:
             types=len(self._state.types),
             components=states,
             hub={**self._near.hub_status(), **self._controller.statistics()},
+            stale_s=self._near.staleness(),
+        )
+
+    # -- emptying a node -------------------------------------------------------------------------
+
+    async def drain(self, params: messages.DrainNode, context: Context) -> messages.Drained:
+        """Order it; the node's own drainer does it.  Then only look, until nothing is left."""
+        if not 0 <= params.grace <= limits.GRACE_S_MAX:
+            raise invalid("grace", f"expected 0 to {limits.GRACE_S_MAX:.0f} seconds", param="grace")
+        deadline_s = trio.current_time() + context.timeout_s * 0.9
+        if self._near.drain is not None:
+            await self._near.drain(params.node)
+        command = commands.EmptyNode(node=params.node, grace_s=params.grace)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        with trio.move_on_at(deadline_s):
+            while self._state.loads.count(params.node):
+                await self._controller.wait_any_change()
+        return messages.Drained(
+            node=params.node,
+            left=self._state.loads.count(params.node),
+            components=draining.left(
+                self._state, self._near.nodes(), params.node, limits.DRAIN_SHOWN_MAX
+            ),
         )
 
     # -- monitors and links ----------------------------------------------------------------------
@@ -347,17 +412,15 @@ class Api:
         peer, watches = context.peer, self._controller.watches
         instance = self._find_monitored(params.component)
         if instance is None:
-            number = watches.open(peer, DOWN, params.component)
-            self._controller.soon(self._down_already, peer, number, params.component, None)
+            number = watches.open(peer, DOWN, params.component, 0)
+            self._controller.soon(self._controller.down_already, peer, number, params.component)
             return messages.MonitorResult(watch=number)
-        number = watches.open(peer, DOWN, instance.id)
-        over = instance.ended or (
-            instance.state is ComponentState.DESTROYING and instance.outcome is not Outcome.RESTART
-        )
-        if over or 0 < params.incarnation < instance.incarnation:
-            # After the answer, which tells the number of the watch.
-            self._controller.soon(self._down_already, peer, number, instance.id, instance)
-        return messages.MonitorResult(watch=number, incarnation=instance.incarnation)
+        # Who renews a monitor may know of a later incarnation than this replica does yet.
+        newest = max(instance.newest, params.incarnation)
+        number = watches.open(peer, DOWN, instance.id, newest)
+        if instance.is_over(params.incarnation or newest):
+            self._controller.soon(self._controller.down_already, peer, number, instance.id)
+        return messages.MonitorResult(watch=number, incarnation=newest)
 
     def _find_monitored(self, target: str) -> Instance | None:
         """None for an identifier of a component that is forgotten by now: it certainly ended."""
@@ -367,20 +430,6 @@ class Api:
             if error.code == "no-such-target" and ids.is_id(target):
                 return None
             raise
-
-    async def _down_already(
-        self, peer: Any, number: int, component: str, instance: Instance | None
-    ) -> None:
-        await trio.lowlevel.checkpoint()
-        self._controller.emit_down(
-            peer,
-            number,
-            component=component,
-            name="" if instance is None else instance.name,
-            reason="unknown" if instance is None else instance.reason,
-            index=self._log.applied(),
-            time_ms=0 if instance is None else instance.since_ms,
-        )
 
     async def link(self, params: messages.Link, context: Context) -> Nothing:
         a, b = self._owned(params.a, context), self._owned(params.b, context)
@@ -415,46 +464,6 @@ def _caller(context: Context) -> str | None:
     """The calling component's id; None for an operator."""
     component = context.peer.info.get("component")
     return component if isinstance(component, str) else None
-
-
-def _needs(manifest: Manifest) -> Needs:
-    return Needs(
-        memory_bytes=manifest.limits.memory,
-        cpu=manifest.limits.cpu,
-        disk_bytes=manifest.limits.disk,
-        base=manifest.component.base,
-    )
-
-
-def _check_creation(params: messages.Create) -> None:
-    """Bounds of a request to create; each error names its field."""
-    if not 1 <= params.count <= limits.CREATE_COUNT_MAX:
-        raise invalid("count", f"expected 1 to {limits.CREATE_COUNT_MAX}", param="count")
-    if params.name:
-        for name in instances.names_for(params.name, params.count):
-            instances.check_name(name)
-    if len(params.groups) > limits.GROUPS_OF_COMPONENT_MAX:
-        raise invalid("groups", f"expected at most {limits.GROUPS_OF_COMPONENT_MAX}")
-    for group in params.groups:
-        if not 0 < len(group) <= limits.GROUP_LENGTH_MAX or not group.isprintable() or ":" in group:
-            raise invalid(
-                "groups",
-                f"a group name has 1 to {limits.GROUP_LENGTH_MAX} printable characters, no colon",
-                param="groups",
-            )
-    if len(params.links) > limits.LINKS_OF_COMPONENT_MAX:
-        raise invalid("links", f"expected at most {limits.LINKS_OF_COMPONENT_MAX}", param="links")
-    if len(params.constraints) > limits.CONSTRAINTS_MAX:
-        raise invalid("constraints", f"expected at most {limits.CONSTRAINTS_MAX}")
-    if len(params.request_id) > limits.REQUEST_ID_LENGTH_MAX:
-        raise invalid("request_id", f"expected at most {limits.REQUEST_ID_LENGTH_MAX} characters")
-    size = len(codec.pack(params.configuration))
-    if size > limits.CONFIGURATION_BYTES_MAX:
-        raise invalid(
-            "configuration",
-            f"expected at most {limits.CONFIGURATION_BYTES_MAX} bytes, got {size}",
-            param="configuration",
-        )
 
 
 def _node_state(node: NodeView) -> str:

@@ -33,6 +33,8 @@ class UnregisterType(msgspec.Struct, frozen=True, kw_only=True):
 class CreateInstances(msgspec.Struct, frozen=True, kw_only=True):
     """Create one component for each of `nodes`, in state `preparing`.
 
+    A node that is empty is chosen later, by the primary of the component's virtual node.
+
     `request_id`, if given, with `created_by` names the request: repeated, it yields the same ids.
     """
 
@@ -100,3 +102,43 @@ class ForgetInstance(msgspec.Struct, frozen=True, kw_only=True):
     """Drop the record of a component that has ended for good."""
 
     component: str
+
+
+@command(408)
+class PlaceInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """Give a component that waits for a node this one.
+
+    `by` is the primary of its virtual node, since `ring_epoch`.  Without a `node`: none was found,
+    for this `reason`; the component goes on waiting.
+    """
+
+    component: str
+    incarnation: int
+    node: str
+    by: str
+    ring_epoch: int = 0
+    reason: str = ""
+
+
+@command(409)
+class MoveInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """Stop this incarnation, which is on `node`; the next one begins without a node.
+
+    `grace_s` after the signal force is used.
+    """
+
+    component: str
+    incarnation: int
+    node: str
+    grace_s: float = 10.0
+
+
+@command(410)
+class EmptyNode(msgspec.Struct, frozen=True, kw_only=True):
+    """Move everything away from a node that takes nothing new; its components get `grace_s` to end.
+
+    It lasts until the node takes components again or is lost.
+    """
+
+    node: str
+    grace_s: float = 10.0

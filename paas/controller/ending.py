@@ -5,6 +5,9 @@
                      ── grace and a margin over, or no harness to ask ──> Kill
     destroying   Clear, then what the cluster state has decided: restart, failed, destroyed
 
+A component that has ended for good, is forgotten, or is on another node by now leaves nothing here:
+what there is of it is removed (`remove_rest`).
+
 None of it can be refused; only the question before (`terminate`) can.  Nothing is `destroyed`
 before the container controller has said that nothing is left.  Platform document §4.7.3, "destroy".
 """
@@ -32,14 +35,19 @@ from paas.controller.steps import (
 
 
 def next_step(instance: Instance, seen: Observed, now_s: float) -> Step:
-    """The next step for a component in stopping, destroying, destroyed or failed."""
+    """The next step for a component in stopping, destroying, destroyed or failed, that is here."""
     if instance.state is ComponentState.STOPPING:
         return _stopping(instance, seen, now_s)
     if instance.state is ComponentState.DESTROYING:
         if seen.container is not Container.ABSENT:
             return when_connected(seen, Clear())
         return Propose(event=EVENTS[instance.outcome])
-    return Done()
+    return remove_rest(seen)
+
+
+def remove_rest(seen: Observed) -> Step:
+    """The next step where nothing of the component should be (any more)."""
+    return Done() if seen.container is Container.ABSENT else when_connected(seen, Clear())
 
 
 def _stopping(instance: Instance, seen: Observed, now_s: float) -> Step:

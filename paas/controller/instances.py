@@ -36,6 +36,7 @@ class Instance(msgspec.Struct, kw_only=True):
     type: str
     name: str
     node: str
+    """Where it is; empty while it waits for a node."""
     created_ms: int
     since_ms: int
     created_by: str = ""
@@ -59,7 +60,11 @@ class Instance(msgspec.Struct, kw_only=True):
     wanted: bool = True
     """False once somebody destroyed it, or it agreed to terminate; never true again."""
     mode: str = ""
-    """How it is to end: `destroy`, `terminate` or `linked`."""
+    """How it is to end: `destroy`, `terminate`, `linked` or `move`."""
+    moving: bool = False
+    """Its next incarnation begins without a node."""
+    unplaced: str = ""
+    """Why no node has been found for it."""
     grace_s: float = 0.0
     outcome: Outcome = Outcome.END
     """What follows `destroying`."""
@@ -78,6 +83,17 @@ class Instance(msgspec.Struct, kw_only=True):
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def newest(self) -> int:
+        """The newest incarnation: one that runs, or the one that comes next."""
+        restarts = self.state is ComponentState.DESTROYING and self.outcome is Outcome.RESTART
+        return self.incarnation + 1 if restarts else self.incarnation
+
+    def is_over(self, incarnation: int) -> bool:
+        """Has this incarnation ended, or will it never be?"""
+        clearing = self.state is ComponentState.DESTROYING and self.outcome is not Outcome.RESTART
+        return self.ended or clearing or incarnation < self.newest
 
     @property
     def short(self) -> str:
@@ -263,7 +279,7 @@ def info(
         since=instance.since_ms / 1000,
         node=instance.node,
         restarts=instance.restarts,
-        reason=instance.reason,
+        reason=instance.unplaced or instance.reason,
         endpoints=instance.endpoints,
         groups=groups,
         links=links,

@@ -6,7 +6,10 @@
 It keeps nothing that cannot be seen again, so it may be started at any point of a component's life.
 A step that fails is tried again after a wait, for as long as it remains the next step: a log
 without leader or a full disk delays a component's life but decides nothing about it.  The only step
-that is interrupted is a start, when the component is no longer wanted.
+that is interrupted is a start, when the component is no longer wanted here.
+
+When the component is on another node by now, or on none, the keeper removes what is left of it here
+and ends.  It may come back to this node meanwhile: then the same keeper starts it, afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from paas.controller.ports import (
     Log,
     Started,
 )
-from paas.controller.restarts import START_FAILED
+from paas.controller.restarts import DESTROYED, MOVED, START_FAILED
 from paas.controller.state import ControllerState
 from paas.controller.steps import (
     AskStop,
@@ -60,8 +63,12 @@ _ENDINGS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What all keepers share.  `inspect` compares what runs; `on_started` tells of a user id."""
+    """What all keepers of `node` share.
 
+    `inspect` compares what runs; `on_started` tells of a user id.
+    """
+
+    node: str
     state: ControllerState
     log: Log
     containers: Containers
@@ -93,9 +100,19 @@ class Keeper:
         """Something changed: look again.  A start that is no longer wanted is given up."""
         self._wake.set()
         if self._start_scope is not None:
-            instance = self._around.state.instances.get(self.component)
-            if instance is None or instance.state is not ComponentState.PREPARING:
+            instance = self._here(self._around.state.instances.get(self.component))
+            if (
+                instance is None
+                or instance.state is not ComponentState.PREPARING
+                or instance.incarnation != self.seen.container_incarnation
+            ):
                 self._start_scope.cancel()
+
+    def _here(self, instance: Instance | None) -> Instance | None:
+        """None for one that should not be on this node."""
+        if instance is None or instance.node != self._around.node:
+            return None
+        return instance
 
     def saw_connection(self, connected: bool) -> None:
         self.seen.connected = connected
@@ -153,7 +170,10 @@ class Keeper:
     @property
     def started(self) -> Started | None:
         """The container of the present incarnation, while it runs."""
-        return self.seen.started if self.seen.container is Container.RUNNING else None
+        seen = self.seen
+        if seen.container is not Container.RUNNING:
+            return None
+        return seen.started if seen.container_incarnation == self._current_incarnation() else None
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -163,8 +183,6 @@ class Keeper:
         while True:
             self._wake = trio.Event()
             instance = self._look()
-            if instance is None:
-                return
             step = self._next(instance)
             if isinstance(step, Done):
                 return
@@ -173,7 +191,10 @@ class Keeper:
                     await self._wake.wait()
                 continue
             try:
-                await self._do(step, instance)
+                if isinstance(step, Clear):
+                    await self._clear()
+                elif instance is not None:
+                    await self._do(step, instance)
                 failures = 0
             except PlatformError as error:
                 failures += 1
@@ -184,12 +205,12 @@ class Keeper:
                 await trio.sleep(limits.PROCEDURE_BACKOFF.delay_s(failures, fraction))
 
     def _current_incarnation(self) -> int:
-        instance = self._around.state.instances.get(self.component)
+        instance = self._here(self._around.state.instances.get(self.component))
         return 0 if instance is None else instance.incarnation
 
     def _look(self) -> Instance | None:
-        """Take note of a new incarnation or state."""
-        instance = self._around.state.instances.get(self.component)
+        """Take note of a new incarnation or state, of a component that is here."""
+        instance = self._here(self._around.state.instances.get(self.component))
         if instance is None:
             return None
         now_s = trio.current_time()
@@ -210,8 +231,10 @@ class Keeper:
         if self._incarnation or seen.container_incarnation != instance.incarnation:
             seen.begin(now_s, delay_s)
 
-    def _next(self, instance: Instance) -> Step:
+    def _next(self, instance: Instance | None) -> Step:
         now_s = trio.current_time()
+        if instance is None:
+            return ending.remove_rest(self.seen)
         if instance.state in _ENDINGS:
             return ending.next_step(instance, self.seen, now_s)
         if instance.state is ComponentState.OFFLINE:
@@ -237,14 +260,15 @@ class Keeper:
                 self.seen.kill_reason = self.seen.kill_reason or reason
                 await around.containers.kill(self.component)
                 self.seen.killed_s = trio.current_time()
-            case Clear():
-                self.changes += 1
-                await around.containers.destroy(self.component)
-                self.changes += 1
-                self.seen.container = Container.ABSENT
             case Inspect():
                 await around.inspect()
                 await trio.lowlevel.checkpoint()
+
+    async def _clear(self) -> None:
+        self.changes += 1
+        await self._around.containers.destroy(self.component)
+        self.changes += 1
+        self.seen.container = Container.ABSENT
 
     async def _propose(self, step: Propose, instance: Instance) -> None:
         change = ChangeInstance(
@@ -303,7 +327,7 @@ class Keeper:
         self.seen.container = Container.ENDED
 
     async def _ask_stop(self, instance: Instance, grace_s: float) -> None:
-        reason = instance.reason if instance.mode == "linked" else "destroyed"
+        reason = {"linked": instance.reason, "move": MOVED}.get(instance.mode, DESTROYED)
         self.seen.stop_grace_s = grace_s
         self.seen.stop_sent_s = trio.current_time()
         try:

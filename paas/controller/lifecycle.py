@@ -33,7 +33,7 @@ class ComponentState(enum.StrEnum):
 
 class ComponentEvent(enum.StrEnum):
     CREATE = "create"
-    """It was accepted: a node is chosen, nothing runs."""
+    """It was accepted: nothing runs, and a node may still have to be chosen."""
     STARTED = "started"
     """Its container runs."""
     READY = "ready"

@@ -82,6 +82,33 @@ UNDO_TRIES_MAX = 10
 
 LOG_LINES_IN_ERRORS = 20
 
+CREATE_PLANS_MAX = 5
+"""How often a create chooses nodes anew because others filled them meanwhile."""
+
+PLACING_RETRY_S = 2.0
+"""A component for which there is no node is looked at again after this, if nothing changes."""
+
+PLACING_PAUSE_S = 0.02
+"""Between two rounds of placing: changes come in bursts, one round sees them all."""
+
+PLACING_BATCH_MAX = 128
+"""Components that one round places."""
+
+PLACING_REASONS_MAX = 32
+"""Reasons that one round writes down for components that it cannot place."""
+
+MOVES_MAX = 4
+"""Components of a node that is emptied which are on their way at the same time."""
+
+MOVE_WAIT_S = 30.0
+"""So long one that moves holds its place among these, waiting to be available elsewhere."""
+
+DRAIN_SHOWN_MAX = 100
+"""Components that the answer of a drain names."""
+
+REMOTE_TIMEOUT_S = 1.0
+"""For figures of another node: a list of components does not wait longer for it."""
+
 assert ENDED_KEPT_MAX >= 100, "a burst of failures must not push out its own first cause"
 assert CREATE_COUNT_MAX <= COMPONENTS_MAX
 assert CREATE_COUNT_MAX * 48 < RESULT_BYTES_MAX, "an id is 40 digits and its frame"

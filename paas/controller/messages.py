@@ -58,9 +58,14 @@ class TypeInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Types(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """The types, by name and time of registration."""
+    """The types, by name and time of registration.
+
+    `stale_s`: the answering node is cut off from the majority, and has known nothing newer for this
+    many seconds.
+    """
 
     types: list[TypeInfo]
+    stale_s: float | None = None
 
 
 class Create(Params, frozen=True, kw_only=True):
@@ -127,7 +132,8 @@ class DescribeComponent(Params, frozen=True, kw_only=True):
 class ComponentInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
     """One component.  `since` in seconds since the Unix epoch; `memory` in bytes now, if known.
 
-    `endpoints`: name to `{protocol, host, port}`.  `reason` is why it last ended or failed.
+    `endpoints`: name to `{protocol, host, port}`.  `reason` is why it last ended or failed, or why
+    there is no node for it (`no-placement: …`); its `node` is empty then.
     """
 
     id: str
@@ -147,10 +153,21 @@ class ComponentInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
     pid: int | None = None
 
 
+class ComponentDetail(ComponentInfo, frozen=True, kw_only=True, omit_defaults=False):
+    """One component, alone.  `stale_s` as in a list of components."""
+
+    stale_s: float | None = None
+
+
 class Components(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """The components, by time of creation."""
+    """The components, by time of creation.
+
+    `stale_s`: the answering node is cut off from the majority, and has known nothing newer for this
+    many seconds.
+    """
 
     components: list[ComponentInfo]
+    stale_s: float | None = None
 
 
 class Monitor(Params, frozen=True, kw_only=True):
@@ -199,6 +216,52 @@ class StatusResult(Message, frozen=True, kw_only=True, omit_defaults=False):
     types: int
     components: dict[str, int]
     hub: dict[str, Any] = msgspec.field(default_factory=dict)
+    stale_s: float | None = None
+
+
+class DrainNode(Params, frozen=True, kw_only=True):
+    """Empty a node: nothing new is placed on it, and its components move to others, a few at a
+    time.
+
+    Each gets `grace` seconds to end, then force is used; its next copy starts when it has ended.
+    Answers when none is left, or at the deadline with those that are; it goes on all the same,
+    until the node takes components again (`nodes.uncordon`).
+    """
+
+    node: str
+    grace: float = 10.0
+
+
+class Drained(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """How many components are left on the node; the first of them, and what they wait for."""
+
+    node: str
+    left: int
+    components: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class GetFigures(Params, frozen=True, kw_only=True):
+    """Memory and processes of the components of this node, for the hub of another one."""
+
+
+class Figure(Message, frozen=True, kw_only=True):
+    """Memory in bytes, and process number on its node, of one component."""
+
+    memory: int | None = None
+    pid: int | None = None
+
+
+class Figures(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Component to figure, of those that run."""
+
+    figures: dict[str, Figure]
+
+
+class TerminateHere(Params, frozen=True, kw_only=True):
+    """Ask a component of this node to end, for the hub of another one."""
+
+    component: str
+    inputs: Any = {}
 
 
 REGISTER_TYPE = method(400, "controller.register_type", RegisterType, TypeName)
@@ -209,11 +272,16 @@ CREATE = method(404, "controller.create", Create, Created)
 TERMINATE = method(405, "controller.terminate", TerminateComponent, TerminateAnswer)
 DESTROY = method(406, "controller.destroy", Destroy, Nothing)
 COMPONENTS = method(407, "controller.components", ListComponents, Components)
-COMPONENT = method(408, "controller.component", DescribeComponent, ComponentInfo)
+COMPONENT = method(408, "controller.component", DescribeComponent, ComponentDetail)
 MONITOR = method(409, "controller.monitor", Monitor, MonitorResult)
 LINK = method(410, "controller.link", Link, Nothing)
 UNLINK = method(411, "controller.unlink", Unlink, Nothing)
 STATUS = method(412, "cluster.status", Status, StatusResult)
+FIGURES = method(413, "controller.figures", GetFigures, Figures, public=False)
+TERMINATE_HERE = method(
+    414, "controller.terminate_here", TerminateHere, TerminateAnswer, public=False
+)
+DRAIN_NODE = method(419, "nodes.drain", DrainNode, Drained)
 
 
 # -- Events of the cluster state -------------------------------------------------------------------
@@ -237,7 +305,7 @@ class TypeUnregistered(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_
 
 
 class ComponentCreated(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
-    """Event: a component exists now, placed on a node; nothing runs yet."""
+    """Event: a component exists now, on a node or (empty) waiting for one; nothing runs yet."""
 
     component: str
     name: str
@@ -275,8 +343,25 @@ class ComponentEnded(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_fi
     time_ms: int
 
 
+class ComponentPlaced(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component that waited for a node, in state `preparing`, has one."""
+
+    component: str
+    incarnation: int
+    node: str
+    index: int
+    time_ms: int
+
+
+class EmptyingChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a node is to be emptied from now on, or no longer."""
+
+    node: str
+    emptying: bool
+
+
 class ComponentOrdered(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
-    """Event: a component is wanted to end from now on, or sooner than before."""
+    """Event: a component is wanted to end or to move from now on, or sooner than before."""
 
     component: str
     mode: str

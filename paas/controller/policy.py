@@ -2,13 +2,15 @@
 
 Everybody may look, and be told of an end.  An operator may do all.  A component may create others,
 and end or tie those that it created itself and itself (checked by the handlers, api.py); it may
-neither register nor forget types.
+neither register nor forget types.  Another hub asks for what only this node knows, on behalf of
+whom it has checked.
 """
 
 from paas.rpc.dispatch import Rule
 
 _BOTH = Rule(frozenset({"operator", "component"}))
 _OPERATOR = Rule(frozenset({"operator"}))
+_HUB = Rule(frozenset({"hub"}))
 
 POLICY = {
     "controller.register_type": _OPERATOR,
@@ -23,5 +25,8 @@ POLICY = {
     "controller.monitor": _BOTH,
     "controller.link": _BOTH,
     "controller.unlink": _BOTH,
+    "controller.figures": _HUB,
+    "controller.terminate_here": _HUB,
     "cluster.status": _BOTH,
+    "nodes.drain": _OPERATOR,
 }

@@ -111,7 +111,29 @@ class Watches(Protocol):
 
     def watchers(self, kind: str, key: str) -> Iterator[tuple[Peer, int, Any]]: ...
 
+    def of_kind(self, kind: str) -> Iterator[tuple[str, Peer, int, Any]]: ...
+
     def emit(self, peer: Peer, number: int, event: Event) -> None: ...
+
+
+class Ring(Protocol):
+    """Who decides about the components of a virtual node, and since which index of the log."""
+
+    def primary(self, virtual_node: int, /) -> str | None:
+        """A node; empty or None while nobody decides."""
+        ...
+
+    def epoch(self, virtual_node: int, /) -> int: ...
+
+
+class Remote(Protocol):
+    """Requests to the hub of another node.
+
+    `not-available` when it cannot be reached, `unknown-outcome` when the connection broke after it
+    was asked.
+    """
+
+    async def request(self, node: str, method: Method[P, R], params: P, timeout_s: float) -> R: ...
 
 
 class LogTail(Protocol):

@@ -4,6 +4,9 @@ A component declares what it needs (`[requires.store] group = "kv-store"`); here
 the endpoints of the group's available members, and the path from the asker to each of them is
 opened in the packet filters: a component reaches what it was granted and nothing else (row I11).
 The path is of this pair of components and ends with either; who comes back asks again.
+
+Members on the asker's own node are chosen.  The addresses of containers mean something on their own
+node only: where all members are on others, the answer is a refusal that names these nodes.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from paas.base.errors import PlatformError
+from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentState
 from paas.controller.state import ControllerState
 from paas.rpc.dispatch import Context, Dispatcher
@@ -81,10 +85,7 @@ class Resources:
                 hint=f'declare it: [requires.{params.name}] group = "…"',
             )
         found: list[Endpoint] = []
-        for member in self._groups.members(requirement.group):
-            provider = self._state.instances.get(member)
-            if provider is None or provider.state is not ComponentState.AVAILABLE:
-                continue
+        for provider in self._near(asker, requirement.group):
             for endpoint in provider.endpoints.values():
                 await self._paths.grant(asker.id, provider.id, endpoint["port"])
                 found.append(
@@ -96,3 +97,20 @@ class Resources:
                     )
                 )
         return Resource(endpoints=found)
+
+    def _near(self, asker: Instance, group: str) -> list[Instance]:
+        """The available members on the asker's node; raises if there are others only."""
+        members = [self._state.instances.get(member) for member in self._groups.members(group)]
+        ready = [i for i in members if i is not None and i.state is ComponentState.AVAILABLE]
+        near = [i for i in ready if i.node == asker.node]
+        if ready and not near:
+            nodes = sorted({i.node for i in ready})
+            raise PlatformError(
+                "not-available",
+                f"the members of {group} are on {', '.join(nodes)}: there is no network path from"
+                f" {asker.node} to components of other nodes",
+                hint=f"create one on {asker.node}, or call the group through the hub",
+                group=group,
+                nodes=nodes,
+            )
+        return near

@@ -13,8 +13,11 @@ A restart that is due is refused, and the component has `failed`, when
 
 The wait before the next incarnation grows with each end that followed no healthy run, one that was
 available for `within_s`.  Pure: time and jitter come with the command, so every replica decides the
-same.  Reasons are those of the component API: `normal` and `destroyed` are ordinary ends, all
-others (`exit:<code>`, `signal:<name>`, `out-of-memory`, `node-lost`, …) abnormal ones.
+same.  Reasons are those of the component API: `normal`, `destroyed` and `moved` are ordinary ends,
+all others (`exit:<code>`, `signal:<name>`, `out-of-memory`, `node-lost`, …) abnormal ones.
+
+The loss of a node and a planned move say nothing about the component: they do not count, and the
+next incarnation need not wait.  What its node was lost with has no next one if it is `temporary`.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from paas.controller.limits import RESTART_BACKOFF
 
 NORMAL = "normal"
 DESTROYED = "destroyed"
+MOVED = "moved"
+"""Its node is being emptied."""
+
 NODE_LOST = "node-lost"
 NOT_READY = "not-ready"
 OUT_OF_MEMORY = "out-of-memory"
@@ -86,7 +92,12 @@ class Decision:
 
 
 def abnormal(reason: str) -> bool:
-    return reason not in (NORMAL, DESTROYED)
+    return reason not in (NORMAL, DESTROYED, MOVED)
+
+
+def after_loss(restart: str, *, wanted: bool) -> Outcome:
+    """What follows when the node is lost; nothing of it is left there."""
+    return Outcome.RESTART if wanted and restart != "temporary" else Outcome.END
 
 
 def typed_reason(word: str, *, signal: int | None = None, out_of_memory: bool = False) -> str:

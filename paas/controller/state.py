@@ -8,6 +8,12 @@ What follows an end is decided here and nowhere else, once, when `exited` is app
 a wait, give up, or end for good (restarts.py); and which linked components fall with it (links.py).
 So the verdict survives the agent that has to execute it.  The agents only report what happened and
 execute what is written.
+
+A node that is lost takes its components' incarnations with it, in the command that says so: each
+ends with `node-lost`, and what follows is not left to anybody there.  Next incarnations wait for a
+node; which one is decided by the primary of the component's virtual node (admission.py).  Since
+losing a node, moving and restarting all begin a new incarnation, and one incarnation is placed at
+most once, no two nodes ever run the same one.
 """
 
 from __future__ import annotations
@@ -17,21 +23,25 @@ from typing import Any
 
 from paas.base.errors import PlatformError, invalid
 from paas.bundle.manifest import from_plain
-from paas.controller import commands, limits, restarts
+from paas.controller import admission, commands, limits, restarts
 from paas.controller.component_types import ComponentType, ComponentTypes
-from paas.controller.instances import Instance, Instances, check_name, derived_id, names_for
+from paas.controller.instances import Instance, Instances, derived_id, names_for
 from paas.controller.lifecycle import COMPONENT, PRESENT, RUNNING, ComponentEvent, ComponentState
 from paas.controller.links import Links
+from paas.controller.loads import UNPLACED, Loads, needs_of
 from paas.controller.messages import (
     ComponentChanged,
     ComponentCreated,
     ComponentEnded,
     ComponentForgotten,
     ComponentOrdered,
+    ComponentPlaced,
+    EmptyingChanged,
     TypeRegistered,
     TypeUnregistered,
 )
 from paas.controller.restarts import Outcome
+from paas.node.messages import NodeChanged
 from paas.raft.machine import Context
 
 _E = ComponentEvent
@@ -47,6 +57,9 @@ class ControllerState:
         self.types = ComponentTypes()
         self.instances = Instances()
         self.links = Links()
+        self.loads = Loads()
+        self.drains: dict[str, float] = {}
+        """Nodes that are to be emptied, and the time that their components get to end."""
         self._requests: dict[str, list[str]] = {}  # request -> ids, oldest first
         self.commands: Mapping[type, Callable[[Any, Any], Any]] = {
             commands.RegisterType: self._register_type,
@@ -57,10 +70,18 @@ class ControllerState:
             commands.LinkInstances: self._link,
             commands.UnlinkInstances: self._unlink,
             commands.ForgetInstance: self._forget,
+            commands.PlaceInstance: self._place,
+            commands.MoveInstance: self._move_away,
+            commands.EmptyNode: self._empty,
         }
 
     def react(self, event: Any, ctx: Any) -> None:
-        """Nothing that other sections announce changes this one."""
+        """A node is lost, or takes components again."""
+        if isinstance(event, NodeChanged):
+            if event.state in admission.LOST:
+                self._node_lost(event.node, ctx)
+            if event.node in self.drains and not admission.may_empty(ctx.sections, event.node):
+                self._end_drain(event.node, ctx)
 
     # -- types -----------------------------------------------------------------------------------
 
@@ -102,9 +123,12 @@ class ControllerState:
         request = f"{cmd.created_by}/{cmd.request_id}" if cmd.request_id else ""
         if request in self._requests:
             return {"components": list(self._requests[request]), "repeated": True}
-        self._create_check(cmd)
+        admission.check_creation(cmd, self.instances)
+        admission.check_links(cmd.links, len(cmd.nodes), self.links, self._living)
         names = names_for(cmd.name, len(cmd.nodes))
-        self._check_names(names)
+        admission.check_names(names, self.instances)
+        needs = needs_of(self.types.manifest(kind))
+        admission.check_room(ctx.sections, self.loads, kind.full_name, needs, cmd.nodes)
         created: list[str] = []
         counter = 0
         for name, node in zip(names, cmd.nodes, strict=True):
@@ -121,33 +145,6 @@ class ControllerState:
                 del self._requests[next(iter(self._requests))]
         self._sweep(ctx)
         return {"components": list(created), "repeated": False}
-
-    def _create_check(self, cmd: commands.CreateInstances) -> None:
-        if not 1 <= len(cmd.nodes) <= limits.CREATE_COUNT_MAX:
-            raise invalid("count", f"expected 1 to {limits.CREATE_COUNT_MAX}", param="count")
-        if cmd.restart and cmd.restart not in restarts.POLICIES:
-            raise invalid("restart", f"expected one of {', '.join(restarts.POLICIES)}")
-        if self.instances.living() + len(cmd.nodes) > limits.COMPONENTS_MAX:
-            raise PlatformError(
-                "limit-exceeded", f"a cluster has {limits.COMPONENTS_MAX} components at most"
-            )
-        for peer in cmd.links:
-            instance = self._living(peer)
-            if self.links.count(instance.id) + len(cmd.nodes) > limits.LINKS_OF_COMPONENT_MAX:
-                raise _too_many_links(instance)
-
-    def _check_names(self, names: list[str]) -> None:
-        for name in filter(None, names):
-            check_name(name)
-            holder = self.instances.holder(name)
-            if holder is not None:
-                raise PlatformError(
-                    "conflict",
-                    f"the name {name!r} belongs to {holder[:8]}",
-                    hint="choose another name, or destroy that component",
-                    name=name,
-                    component=holder,
-                )
 
     def _create_one(
         self,
@@ -175,6 +172,7 @@ class ControllerState:
             constraints=list(cmd.constraints),
         )
         self.instances.add(instance)
+        self._put(instance, node)
         for peer in cmd.links:
             self.links.add(component, peer)
         ctx.emit(
@@ -191,6 +189,90 @@ class ControllerState:
         )
         self._move(instance, _E.CREATE, "", ctx)
 
+    # -- placing ---------------------------------------------------------------------------------
+
+    def placed_on(self, node: str) -> int:
+        """How many components are on a node."""
+        return len(self.loads.on(node))
+
+    def _put(self, instance: Instance, node: str) -> None:
+        """On this node, or (empty) waiting for one."""
+        kind = self.types.resolve(instance.type)
+        instance.node = node
+        instance.unplaced = ""
+        self.loads.put(instance.id, node, instance.type, needs_of(self.types.manifest(kind)))
+
+    def _place(self, cmd: commands.PlaceInstance, ctx: Context) -> dict[str, Any]:
+        instance = self._get(cmd.component)
+        waits = instance.state is _S.PREPARING and not instance.node
+        if not waits or cmd.incarnation != instance.incarnation:
+            raise _moved_on(instance)
+        admission.check_primary(ctx.sections, instance.id, cmd.by, cmd.ring_epoch)
+        if not cmd.node:
+            instance.unplaced = cmd.reason[: limits.REASON_LENGTH_MAX]
+            return {}
+        needs = needs_of(self.types.manifest(self.types.resolve(instance.type)))
+        admission.check_room(ctx.sections, self.loads, instance.type, needs, [cmd.node])
+        self._put(instance, cmd.node)
+        ctx.emit(
+            ComponentPlaced(
+                component=instance.id,
+                incarnation=instance.incarnation,
+                node=instance.node,
+                index=ctx.index,
+                time_ms=ctx.stamp.time_ms,
+            )
+        )
+        return {}
+
+    def _move_away(self, cmd: commands.MoveInstance, ctx: Context) -> dict[str, Any]:
+        instance = self._living(cmd.component)
+        _check_grace(cmd.grace_s)
+        if cmd.incarnation != instance.incarnation or cmd.node != instance.node or not cmd.node:
+            raise _moved_on(instance)
+        instance.moving = True
+        if instance.state in RUNNING:
+            instance.mode, instance.grace_s = "move", cmd.grace_s
+            ctx.emit(ComponentOrdered(component=instance.id, mode="move", grace_s=cmd.grace_s))
+            self._move(instance, _E.STOP, restarts.MOVED, ctx)
+        elif instance.state is _S.PREPARING:
+            instance.mode = "move"
+            self._exited(instance, restarts.MOVED, {}, ctx)
+        return {"state": str(instance.state), "incarnation": instance.incarnation}
+
+    def _node_lost(self, node: str, ctx: Context) -> None:
+        """Every incarnation there is over, and nobody there has to say that nothing is left."""
+        lost = [self._get(component) for component in self.loads.on(node)]
+        origins = []
+        for instance in lost:
+            if instance.state in PRESENT:
+                if instance.mode != "linked":
+                    origins.append(instance)
+                self._lose(instance, ctx)
+        for instance in origins:  # after all have ended: none of them falls a second time
+            self._fell(instance, ctx)
+        for instance in lost:
+            self._conclude(instance, "", ctx, unplace=True)
+
+    def _lose(self, instance: Instance, ctx: Context) -> None:
+        instance.outcome = restarts.after_loss(instance.restart, wanted=instance.wanted)
+        instance.gave_up = ""
+        instance.because = ""
+        self._over(instance, restarts.NODE_LOST, {}, ctx)
+
+    # -- emptying a node -------------------------------------------------------------------------
+
+    def _empty(self, cmd: commands.EmptyNode, ctx: Context) -> dict[str, Any]:
+        _check_grace(cmd.grace_s)
+        admission.check_emptying(ctx.sections, cmd.node)
+        self.drains[cmd.node] = cmd.grace_s
+        ctx.emit(EmptyingChanged(node=cmd.node, emptying=True))
+        return {"left": self.loads.count(cmd.node)}
+
+    def _end_drain(self, node: str, ctx: Context) -> None:
+        if self.drains.pop(node, None) is not None:
+            ctx.emit(EmptyingChanged(node=node, emptying=False))
+
     # -- changing --------------------------------------------------------------------------------
 
     def _change(self, cmd: commands.ChangeInstance, ctx: Context) -> dict[str, Any]:
@@ -200,6 +282,8 @@ class ControllerState:
             cmd.expected and cmd.expected != instance.state
         ):
             raise _moved_on(instance)
+        if not instance.node:
+            raise PlatformError("conflict", f"{instance.short} is on no node", state="preparing")
         if event in (_E.CREATE, _E.STOP) or not COMPONENT.allows(instance.state, event):
             raise PlatformError(
                 "conflict",
@@ -211,23 +295,17 @@ class ControllerState:
             raise PlatformError(
                 "conflict", f"{instance.short} is to {instance.outcome}", state=str(instance.state)
             )
+        reason = cmd.reason[: limits.REASON_LENGTH_MAX]
         if event is _E.EXITED:
             self._exited(instance, cmd.reason, cmd.facts, ctx, is_fatal=cmd.fatal)
+        elif instance.state is _S.DESTROYING:
+            self._conclude(instance, reason, ctx, unplace=instance.moving)
         else:
             if event is _E.READY:
                 self._ready(instance, cmd, ctx)
-            elif event is _E.RESTART:
-                instance.incarnation += 1
-                instance.restarts += 1
-                instance.ready_ms = 0
-                instance.because = ""
-                instance.mode = ""
-            reason = cmd.reason[: limits.REASON_LENGTH_MAX]
-            if event is _E.PAUSE:
+            elif event is _E.PAUSE:
                 instance.reason = reason
             self._move(instance, event, reason or instance.reason, ctx)
-        if instance.ended:
-            self._settle(instance, ctx)
         return {"state": str(instance.state), "incarnation": instance.incarnation}
 
     def _ready(self, instance: Instance, cmd: commands.ChangeInstance, ctx: Context) -> None:
@@ -247,8 +325,21 @@ class ControllerState:
     ) -> None:
         """An incarnation is over: write down why, what follows, and who falls with it."""
         caused = instance.mode == "linked"
-        instance.reason = reason = self._exit_reason(instance, reason)
-        instance.facts = facts
+        reason = self._exit_reason(instance, reason)
+        if instance.mode == "move" and instance.wanted:
+            instance.outcome = Outcome.RESTART
+            instance.gave_up = ""
+        else:
+            self._decide(instance, reason, ctx, is_fatal=is_fatal)
+        self._over(instance, reason, facts, ctx)
+        if restarts.abnormal(reason) and not caused:
+            self._fell(instance, ctx)
+        if not instance.node:
+            self._conclude(instance, "", ctx, unplace=True)
+
+    @staticmethod
+    def _decide(instance: Instance, reason: str, ctx: Context, *, is_fatal: bool) -> None:
+        """What follows, by the restart policy."""
         decision = restarts.decide(
             instance.policy,
             restarts.History(
@@ -271,21 +362,39 @@ class ControllerState:
             instance.unready = decision.unready
             instance.delay_s = decision.delay_s
             instance.not_before_ms = ctx.stamp.time_ms + int(decision.delay_s * 1000)
+
+    def _over(self, instance: Instance, reason: str, facts: dict[str, Any], ctx: Context) -> None:
+        """The end of an incarnation, announced once; what follows is decided already."""
+        instance.reason = reason
+        instance.facts = facts
         instance.endpoints = {}
         ctx.emit(
             ComponentEnded(
                 component=instance.id,
                 incarnation=instance.incarnation,
                 reason=reason,
-                will_restart=decision.outcome is Outcome.RESTART,
+                will_restart=instance.outcome is Outcome.RESTART,
                 because=instance.because,
                 index=ctx.index,
                 time_ms=ctx.stamp.time_ms,
             )
         )
         self._move(instance, _E.EXITED, reason, ctx)
-        if restarts.abnormal(reason) and not caused:
-            self._fell(instance, ctx)
+
+    def _conclude(self, instance: Instance, reason: str, ctx: Context, *, unplace: bool) -> None:
+        """Nothing is left of the ended incarnation: now what was decided when it ended."""
+        if instance.outcome is Outcome.RESTART:
+            instance.restarts += 0 if instance.moving else 1
+            instance.incarnation += 1
+            instance.ready_ms = 0
+            instance.because = ""
+            instance.mode = ""
+            if unplace:
+                self._put(instance, UNPLACED)
+        instance.moving = False
+        self._move(instance, restarts.EVENTS[instance.outcome], reason or instance.reason, ctx)
+        if instance.ended:
+            self._settle(instance, ctx)
 
     @staticmethod
     def _exit_reason(instance: Instance, reason: str) -> str:
@@ -294,6 +403,8 @@ class ControllerState:
             return restarts.DESTROYED
         if instance.mode == "linked":
             return instance.reason
+        if instance.mode == "move":
+            return restarts.MOVED
         return reason[: limits.REASON_LENGTH_MAX] or restarts.NODE_LOST
 
     def _fell(self, origin: Instance, ctx: Context) -> None:
@@ -337,8 +448,7 @@ class ControllerState:
         instance = self._get(cmd.component)
         if cmd.mode not in ("destroy", "terminate"):
             raise invalid("mode", "expected destroy or terminate")
-        if not 0 <= cmd.grace_s <= limits.GRACE_S_MAX:
-            raise invalid("grace", f"expected 0 to {limits.GRACE_S_MAX:.0f} seconds", param="grace")
+        _check_grace(cmd.grace_s)
         if instance.state is _S.FAILED:
             self._move(instance, _E.CLEARED, instance.reason, ctx)
         elif instance.state is not _S.DESTROYED:
@@ -365,6 +475,7 @@ class ControllerState:
     def _settle(self, instance: Instance, ctx: Context) -> None:
         """It has ended for good."""
         self.links.drop(instance.id)
+        self.loads.drop(instance.id)
         self.instances.end(instance)
         self._sweep(ctx)
 
@@ -396,7 +507,7 @@ class ControllerState:
         if not self.links.has(a.id, b.id):
             for one in (a, b):
                 if self.links.count(one.id) >= limits.LINKS_OF_COMPONENT_MAX:
-                    raise _too_many_links(one)
+                    raise admission.too_many_links(one)
             self.links.add(a.id, b.id)
         return {}
 
@@ -426,6 +537,7 @@ class ControllerState:
             "instances": self.instances.snapshot(),
             "links": self.links.snapshot(),
             "requests": [[request, list(created)] for request, created in self._requests.items()],
+            "drains": dict(self.drains),
         }
 
     def restore(self, plain: Any) -> None:
@@ -433,9 +545,20 @@ class ControllerState:
         self.instances.restore(plain["instances"])
         self.links.restore(plain["links"])
         self._requests = {request: list(created) for request, created in plain["requests"]}
+        self.drains = dict(plain.get("drains", {}))
+        self.loads = Loads()
+        for instance in self.instances:
+            if not instance.ended:
+                needs = needs_of(self.types.manifest(self.types.resolve(instance.type)))
+                self.loads.put(instance.id, instance.node, instance.type, needs)
 
 
 assert all(COMPONENT.allows(state, _E.EXITED) for state in PRESENT)
+
+
+def _check_grace(grace_s: float) -> None:
+    if not 0 <= grace_s <= limits.GRACE_S_MAX:
+        raise invalid("grace", f"expected 0 to {limits.GRACE_S_MAX:.0f} seconds", param="grace")
 
 
 def _event(word: str) -> ComponentEvent:
@@ -451,10 +574,4 @@ def _moved_on(instance: Instance) -> PlatformError:
         f"{instance.short} is {instance.state} in incarnation {instance.incarnation} by now",
         state=str(instance.state),
         incarnation=instance.incarnation,
-    )
-
-
-def _too_many_links(instance: Instance) -> PlatformError:
-    return PlatformError(
-        "limit-exceeded", f"{instance.short} has {limits.LINKS_OF_COMPONENT_MAX} links at most"
     )

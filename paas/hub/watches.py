@@ -4,11 +4,15 @@ A watch is a number on one peer and a topic, `(kind, key)`: ("group", "greeters"
 ""), ("down", <id>), ("logs", …).  Whoever owns the kind publishes events to the topic; they leave
 as `component.event` notifications, in order.  A peer that goes takes its watches with it.  A watch
 costs its sender nothing when the receiver is slow: the link's bounded outbox decides (rpc.link).
+
+A replica that was left behind takes over a whole state, and the events in between are never told.
+Then `resume` gives every watcher of a kind what is there now, as after a reconnect of its harness;
+a kind that knows better (a monitor, that fires once) looks through its watches with `of_kind`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -73,6 +77,30 @@ class Watches:
         count = 0
         for peer, number, _ in self.watchers(kind, key):
             self.emit(peer, number, event)
+            count += 1
+        return count
+
+    def of_kind(self, kind: str) -> Iterator[tuple[str, Peer, int, Any]]:
+        """All watches of a kind: key, peer, number, detail."""
+        for (found, key), watchers in list(self._topics.items()):
+            if found == kind:
+                for (peer, number), detail in list(watchers.items()):
+                    yield key, peer, number, detail
+
+    def resume(self, kind: str, index: int, snapshot: Callable[[str], list[Any]]) -> int:
+        """Events up to `index` were passed over: tell every watcher of the kind what is there now.
+
+        For kinds whose detail is the index that they are told from; `snapshot` is asked once a key.
+        Returns how many were told.
+        """
+        shown: dict[str, list[Any]] = {}
+        count = 0
+        for key, peer, number, _since in self.of_kind(kind):
+            if key not in shown:
+                shown[key] = snapshot(key)
+            self._topics[kind, key][peer, number] = index
+            data = {"snapshot": shown[key], "index": index}
+            self.emit(peer, number, Event(watch=number, index=index, event="resumed", data=data))
             count += 1
         return count
 

@@ -4,9 +4,8 @@ CLOCK_SKEW_S = 60
 """How far two machines' clocks may differ: our verification accepts this much beyond either end."""
 
 BEGIN_EARLY_S = 300
-"""Certificates begin this much before they are issued: the TLS library judges by the machine's clock
-and makes no allowance, so a node whose clock is a few minutes slow would refuse a new certificate.
-"""
+"""Certificates begin this much before they are issued: the TLS library judges by the machine's
+clock, without allowance, so a node whose clock is a little slow would refuse a new certificate."""
 
 LABEL_CHARACTERS_MAX = 63
 """One label of a host name (RFC 1035 §2.3.4); agent identities and sub-systems are labels."""

@@ -122,19 +122,12 @@ def leaf_name(facts: x509.Facts) -> AgentName:
     return name
 
 
-def node_authority(
-    certificate: x509.Certificate, trusted: Trust, now_ms: int
-) -> tuple[str, PlatformError | None]:
-    """The node whose agents this certificate may sign, or why it is not believed.
-
-    Exactly one of the two counts: a node, or ("", the reason as an error).
-    """
+def node_authority(certificate: x509.Certificate, trusted: Trust, now_ms: int) -> str:
+    """The node whose agents this certificate may sign; raises `denied` with the reason."""
     try:
-        return _check_node_authority(certificate, trusted, now_ms), None
+        return _check_node_authority(certificate, trusted, now_ms)
     except (_Refused, Malformed) as exc:
-        return "", denied(str(exc))
-    except PlatformError as exc:
-        return "", exc
+        raise denied(str(exc)) from None
 
 
 def node_of(facts: x509.Facts) -> tuple[str, str]:

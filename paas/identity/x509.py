@@ -4,8 +4,8 @@
                 name constraints: URIs and host names of its own cluster
     node        signed by the authority, P-256, CA with path length 0, the node's URI; name
     authority   constraints: URIs of its cluster, host names of its own node
-    leaf        signed by a node authority, P-256, digital signature, server and client, the name in subject, URI and DNS,
-                capabilities in a private extension
+    leaf        signed by a node authority, P-256, digital signature, server and client, the name
+                in subject, URI and DNS, capabilities in a private extension
 
 What was read becomes `Facts`, plain values about which `verify` decides; nothing here decides.
 
@@ -31,6 +31,7 @@ from paas.identity.names import AgentName, check_cluster, check_node, node_uri
 
 Certificate = x509.Certificate
 Request = x509.CertificateSigningRequest
+Subject = x509.Name
 RequestBuilder = x509.CertificateSigningRequestBuilder
 load_request = x509.load_pem_x509_csr
 

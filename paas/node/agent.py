@@ -209,11 +209,7 @@ class NodeAgent:
             runtime=settings.runtime,
             token=token,
             authority_socket=settings.authority_socket,
-            settings={
-                "state": settings.state,
-                "operators": list(settings.operators),
-                "spawner": os.getpid(),
-            },
+            settings={**settings.agent_settings(), "spawner": os.getpid()},
         )
         await peer.call(messages.START, start, timeout_s=limits.START_TIMEOUT_S)
 

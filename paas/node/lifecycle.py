@@ -107,6 +107,3 @@ PRESENT = frozenset({_S.INITIALIZING, _S.AVAILABLE, _S.UNAVAILABLE})
 
 LEASED = PRESENT | {_S.DESTROYING}
 """Components may run on it, or may not have ended yet: the end of its lease decides something."""
-
-ABSENT = frozenset({_S.OFFLINE, _S.FAILED})
-"""It was lost and may come back."""

@@ -58,13 +58,15 @@ GIVE_UP_S = 900.0
 REPORT_RETRY_S = 0.5
 """Between two attempts of a node to report to the cluster."""
 
+REPORT_TIMEOUT_S = 5.0
+"""A report, and what must be known before it, is waited for so long; then it is tried again."""
+
 REMOVED_NAMES_MAX = 4_096
 """Names of removed nodes that are remembered and refused; beyond it the oldest is forgotten."""
 
 NODES_MAX = 1_000
 """Nodes of a cluster, lost ones counted."""
 
-NODE_NAME_LENGTH_MAX = 63
 LABELS_MAX = 64
 LABEL_LENGTH_MAX = 256
 """Bounds of what a node says about itself."""
@@ -82,9 +84,11 @@ MEMBERSHIP_CHECK_S = 1.0
 """Between two looks of the leader at who votes."""
 
 assert RETRY_S < RENEW_S
-# A lease ends at the latest LEASE_S on a clock that is slow, after the renewal was sent.  The
-# leader counts LEASE_S + MARGIN_S on a clock that is fast, from a moment that is not earlier.
-assert (LEASE_S + MARGIN_S) / (1 + CLOCK_DRIFT_MAX) >= LEASE_S / (1 - CLOCK_DRIFT_MAX) + FENCE_KILL_S
+# A lease ends, on a slow clock, at the latest so long after its renewal was sent; the leader
+# counts, on a fast clock, at least so long, from a moment that is not earlier than that.
+_LONGEST_S = LEASE_S / (1 - CLOCK_DRIFT_MAX)
+_SHORTEST_S = (LEASE_S + MARGIN_S) / (1 + CLOCK_DRIFT_MAX)
+assert _LONGEST_S + FENCE_KILL_S <= _SHORTEST_S
 # The death of a leader ends no lease: the last renewal was RENEW_S old, and the next is granted
 # one attempt after the election.
 assert LEASE_S > RENEW_S + ELECTION_S + RETRY_S

@@ -1,6 +1,7 @@
 """Where a node keeps things, and as whom its agents run.
 
     <state>/cluster.json        what this state directory is, and where its sockets are
+    <state>/node.json           who this node is among others; a node without a network has none
     <state>/hub/                journal and snapshots of the replicated log      (the hub's)
     <state>/blobs/              bundles by digest                                (the hub's)
     <state>/logs/               log records of components                        (the hub's)
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 RUNTIME_ROOT = "/run/paas"
 HUB_UID = 64_010
@@ -36,12 +38,24 @@ def runtime_of(state: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """What one node controller works with."""
+    """What one node controller works with.
+
+    `listen` is where the hub listens for those of other nodes, `join_listen` for those who want to
+    join; both are empty in a cluster of one node without a network.  `peers` are the addresses of
+    the nodes that were there when this one joined: enough to find the others.  `joined` says that
+    the cluster was begun elsewhere.  `container_network` is given where several nodes share one
+    machine, and otherwise chosen by each.
+    """
 
     state: str
     cluster: str
     node: str = NODE_NAME
     operators: tuple[int, ...] = (0,)
+    listen: str = ""
+    join_listen: str = ""
+    peers: dict[str, str] = field(default_factory=dict)
+    joined: bool = False
+    container_network: str = ""
     owners: dict[str, tuple[int, str]] = field(
         default_factory=lambda: {
             "hub": (HUB_UID, "hub"),
@@ -52,6 +66,17 @@ class NodeSettings:
             "agents": (0, "node"),
         }
     )
+
+    def agent_settings(self) -> dict[str, Any]:
+        """What agents are told when they start, beside names and directories."""
+        return {
+            "state": self.state,
+            "operators": list(self.operators),
+            "listen": self.listen,
+            "join_listen": self.join_listen,
+            "peers": dict(self.peers),
+            "joined": self.joined,
+        }
 
     @property
     def runtime(self) -> str:

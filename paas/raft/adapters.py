@@ -11,11 +11,12 @@ from __future__ import annotations
 import enum
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from paas.base.errors import LocalError
 from paas.raft import snapshot
+from paas.raft.configuration import Configuration, History
 from paas.raft.journal import Entry, Journal, JournalFailed
 from paas.raft.machine import Machine
 from paas.raft.messages import MEMBERSHIP
@@ -39,29 +40,86 @@ class Host(Protocol):
     fatal: BaseException | None
     snapshot_index: int
 
-    def replaced(self, index: int) -> None: ...
+    def configuration_at(self, index: int) -> Configuration: ...
+
+    def replaced(self, made: snapshot.Snapshot) -> None: ...
+
+
+class Nodes:
+    """A set of the library's nodes that is walked in the order of insertion.
+
+    The library keeps its nodes in sets, whose order hangs on the hashing of the process; a seed of
+    the simulation would not give the same run twice.
+    """
+
+    def __init__(self, nodes: Iterable[Any] = ()) -> None:
+        self._nodes = dict.fromkeys(nodes)
+
+    def add(self, node: Any) -> None:
+        self._nodes[node] = None
+
+    def discard(self, node: Any) -> None:
+        self._nodes.pop(node, None)
+
+    def copy(self) -> Nodes:
+        return Nodes(self._nodes)
+
+    def intersection(self, others: Any) -> Nodes:
+        return Nodes(node for node in self._nodes if node in others)
+
+    def __or__(self, others: Iterable[Any]) -> Nodes:
+        return Nodes((*self._nodes, *others))
+
+    __ror__ = __or__
+
+    def __sub__(self, others: Any) -> Nodes:
+        return Nodes(node for node in self._nodes if node not in others)
+
+    def __contains__(self, node: Any) -> bool:
+        return node in self._nodes
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
 
 class LibraryLog:
-    """The journal as the library knows one: by position, payload first."""
+    """The journal as the library knows one: by position, payload first.
 
-    def __init__(self, journal: Journal) -> None:
+    Keeps `history` in step with the entries; `on_configuration` hears when another configuration
+    came into force.
+    """
+
+    def __init__(self, journal: Journal, history: History) -> None:
         self._journal = journal
+        self.history = history
         self.on_membership: Callable[[int], None] | None = None
+        self.on_configuration: Callable[[], None] = lambda: None
 
     def add(self, command: bytes, idx: int, term: int) -> None:
         self._journal.append(bytes(command), idx, term)
         if command[0] == MEMBERSHIP and self.on_membership is not None:
             self.on_membership(idx)
+        if self.history.appended(command, idx):
+            self.on_configuration()
 
     def clear(self) -> None:
         self._journal.clear()
+        if self.history.truncated(0):
+            self.on_configuration()
 
     def deleteEntriesFrom(self, position: int) -> None:  # noqa: N802 -- the library's name
-        self._journal.truncate(position)
+        if position < len(self._journal.entries):
+            index = self._journal.entries[position][1]
+            self._journal.truncate(position)
+            if self.history.truncated(index):
+                self.on_configuration()
 
     def deleteEntriesTo(self, position: int) -> None:  # noqa: N802
         self._journal.drop(position)
+        self.history.forgotten(self._journal.entries[0][1])
 
     def __getitem__(self, item: Any) -> Any:
         return self._journal.entries[item]
@@ -121,13 +179,16 @@ class LibrarySnapshots:
         return state, self._id
 
     def serialize(self, data: tuple[Any, Entry, Entry, set[Any]], entry_id: int) -> None:
-        _, last, previous, cluster = data
+        _, last, previous, _ = data
         if self.state != State.NOT_SERIALIZING or self.job is not None:
             return
+        members = self._host.configuration_at(last[1])
         made = snapshot.Snapshot(
             last=last,
             previous=previous,
-            voters=sorted(node.id for node in cluster),
+            voters=list(members.voters),
+            observers=list(members.observers),
+            configuration_index=members.index,
             state=self._host.machine.snapshot_bytes(),
         )
         self._id = entry_id
@@ -158,7 +219,7 @@ class LibrarySnapshots:
         except BaseException as exc:
             self._host.fatal = exc
             raise
-        self._host.replaced(made.index)
+        self._host.replaced(made)
         return None, made.last, made.previous, [self._node(name) for name in made.voters]
 
     def getTransmissionData(self, node: Any) -> snapshot.Chunk | None:  # noqa: N802

@@ -56,6 +56,31 @@ SNAPSHOT_BYTES_MAX = 256 << 20
 
 PROPOSAL_TIMEOUT_S_DEFAULT = 10.0
 
+READ_TIMEOUT_S_DEFAULT = 5.0
+
+TRANSFER_TIMEOUT_S_DEFAULT = 2.0
+"""A planned transfer that takes longer is given up, and the old leader goes on."""
+
+VOTERS_MAX = 15
+MEMBERS_MAX = 512
+NAME_BYTES_MAX = 48
+"""Bounds of a configuration, so that it fits into one command."""
+
+READS_MAX = 4_096
+"""Questions of peers for a read index that wait; one more is refused."""
+
+READ_REPEAT_S = 0.3
+"""A question for the read index that is not answered is asked again after this."""
+
+READ_RETRY_S = 0.05
+"""A question that was refused is asked again after this."""
+
+DENIED_PAUSE_S = 0.05
+"""A proposal that another replica denied is handed over again after this."""
+
+IDLE_S_MAX = 30.0
+"""Longest sleep of a replica without timers; anything that happens wakes it."""
+
 RESUBMIT_S = 2.0
 """A proposal handed to another replica and not heard of is handed over again after this."""
 
@@ -63,6 +88,7 @@ STORAGE_RETRY_S = 1.0
 """How often a full disk is looked at again."""
 
 assert APPEND_BYTES > COMMAND_BYTES_MAX + 64, "a command must never be sent in pieces"
+assert MEMBERS_MAX * (NAME_BYTES_MAX + 3) + 64 < COMMAND_BYTES_MAX
 assert RESERVED_BYTES < PREALLOCATED_BYTES / 2
 assert FREE_BYTES_MIN > PREALLOCATED_BYTES, "a new journal must fit beside a full one"
 assert IN_FLIGHT_MAX <= DEDUP_WINDOW, "a proposal in flight must never be older than the window"

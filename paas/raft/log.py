@@ -6,6 +6,11 @@ One task (`run`) drives one replica (syncobj.py) in steps:
              ^                                                            │
              └───────────── woken by a proposal, a message, a timer <─────┘
 
+A leader's appends go out before its own sync, so that all disks write at the same time; answers
+that came meanwhile are counted before the tick.  Messages are taken before timers are looked at: a
+replica that slept learns first that a leader lives (hole P25).  Sleep lasts until the next timer
+that matters; an idle cluster does what its heartbeats need, and nothing else.
+
 What it decides: the order above (keeper K1: nothing is sent or answered that a power cut could take
 back), which proposals share a step (all that came meanwhile: one sync for all), what a caller is
 told, when the state is snapshotted, and when proposals are refused because the disk is full.
@@ -15,6 +20,8 @@ Outcomes of `propose` (keeper K8)
   - `storage-full`, `unavailable`, `limit-exceeded`: certainly not done;
   - `unknown-outcome`: handed over, then not heard of.  The same `request_id` may be proposed again:
     it is applied at most once, and answered with the first result.
+
+What else is asked of a leader (a current read, members, a successor) is in leading.py.
 
 Subscribers are called in the order of the log, after the step, on the event loop; never for what is
 replayed while the replica recovers, since that is in the state already.  They must not raise: what
@@ -27,8 +34,9 @@ failure of the disk or of the library ends `run` with that error: the process mu
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,11 +46,13 @@ from paas.base.errors import LocalError, PlatformError, RemoteError
 from paas.base.ports import Clock, Entropy, Files
 from paas.raft import limits
 from paas.raft.command import SEED_BYTES
-from paas.raft.machine import Barrier, Event, Machine
-from paas.raft.messages import AppendEntries, ApplyCommand, Message
+from paas.raft.configuration import Configuration
+from paas.raft.leading import Leading
+from paas.raft.machine import Event, Machine
+from paas.raft.messages import AppendEntries, ApplyCommand, Message, is_acknowledgement
 from paas.raft.proposals import Identity, Proposals, Waiter, given_up
 from paas.raft.settings import RaftSettings
-from paas.raft.syncobj import Replica
+from paas.raft.syncobj import Follower, Leadership, Replica
 from paas.raft.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -59,7 +69,12 @@ class ReplicatedLog:
         self._transport = transport
         life = replica.entropy.bytes(8).hex()  # numbers begin anew in each life
         self._proposals = Proposals(f"{replica.node}/{life}", replica.machine.recall)
+        self._leading = Leading(replica, self._wake_up)
         self._inbox: deque[tuple[str, int, bytes | None, bool]] = deque()
+        self._held: list[tuple[str, ApplyCommand]] = []  # until the leadership is transferred
+        self._followed: tuple[str, int] | None = None
+        self._forwarded_bytes = 0  # of this step: taken, but not in the journal yet
+        self._denied_until_s = -math.inf
         self._dropped = 0
         self._subscribers: list[Subscriber] = []
         self._wake = trio.Event()
@@ -81,15 +96,18 @@ class ReplicatedLog:
         machine: Machine,
         node: str,
         voters: Sequence[str] = (),
+        join: bool = False,
         transport: Transport | None = None,
         settings: RaftSettings | None = None,
     ) -> ReplicatedLog:
         """Recover journal and snapshot from `files`; blocks on the disk.
 
-        `voters` are the names of all voters, `node` among them or not; empty: alone.  Raises
-        `corrupt`, `storage-full` (nothing there yet and no room to begin), `unsupported`.
+        `voters` are the names of those that begin a cluster, `node` among them or not; empty:
+        alone.  With `join` this replica waits for a leader to tell it who votes.  Neither counts
+        once the log says it.  Raises `corrupt`, `storage-full` (nothing there yet and no room to
+        begin), `unsupported`.
         """
-        if transport is None and any(name != node for name in voters):
+        if transport is None and (join or any(name != node for name in voters)):
             raise LocalError("several voters need a transport")
         replica = Replica(
             files=files,
@@ -98,6 +116,7 @@ class ReplicatedLog:
             machine=machine,
             node=node,
             voters=voters,
+            join=join,
             settings=settings,
         )
         return cls(replica, transport)
@@ -110,13 +129,15 @@ class ReplicatedLog:
         *,
         timeout_s: float = limits.PROPOSAL_TIMEOUT_S_DEFAULT,
         request_id: Identity | None = None,
+        only_term: int | None = None,
     ) -> Any:
         """The result of the command once it is applied here; outcomes: see the module's text.
 
         `request_id` (who, number) makes it safe to propose the same again; without it the log's
-        own.
+        own.  With `only_term` the command is appended by this replica as leader of that term, or
+        not at all (`conflict`).
         """
-        waiter = self._enqueue(command, request_id)
+        waiter = self._enqueue(command, request_id, only_term)
         waiter.users += 1
         try:
             with trio.move_on_after(timeout_s):
@@ -158,14 +179,84 @@ class ReplicatedLog:
             "in_flight": len(self._proposals),
             "messages_dropped": self._dropped,
             "running": self._running,
+            "voters": list(replica.voters),
+            "observers": list(replica.configuration.observers),
         }
+
+    # -- members and leadership ------------------------------------------------------------------
+
+    @property
+    def configuration(self) -> Configuration:
+        """Who votes and who observes, as far as this replica knows."""
+        return self._replica.configuration
+
+    @property
+    def leadership(self) -> Leadership | None:
+        """Does this replica lead, in which term, since when (monotonic clock)?  It may be over
+        without being known here: `confirm` makes sure."""
+        return self._replica.leadership
+
+    @property
+    def last_contact_s(self) -> float | None:
+        """How old what this replica knows may be: seconds since it heard a leader (a leader: a
+        majority); None when it never has."""
+        if not self._replica.has_peers and self._replica.is_leader:
+            return 0.0
+        return self._replica.last_contact_s
+
+    def followers(self) -> dict[str, Follower]:
+        """What a leader knows of the other members; empty elsewhere."""
+        return self._replica.followers()
+
+    async def change_configuration(
+        self,
+        voters: Iterable[str],
+        observers: Iterable[str],
+        *,
+        timeout_s: float = limits.PROPOSAL_TIMEOUT_S_DEFAULT,
+    ) -> Configuration:
+        """Have these members from now on; returns once that is committed.  On the leader only.
+
+        Raises `conflict` (not the leader, a change is under way, more than one voter would change,
+        the leader would go, no majority would be in touch), `invalid`, `storage-full`,
+        `unavailable`, `unknown-outcome`.
+        """
+        self._check_running()
+        if self._transport is None:
+            raise LocalError("several members need a transport")
+        return await self._leading.change(voters, observers, timeout_s)
+
+    async def transfer_leadership(
+        self, to: str | None = None, *, timeout_s: float = limits.TRANSFER_TIMEOUT_S_DEFAULT
+    ) -> str:
+        """Have another voter lead (None: the one that is furthest); its name.
+
+        Commands wait meanwhile.  Raises `conflict` (not the leader, no such voter), `timeout`.
+        """
+        self._check_running()
+        return await self._leading.transfer(to, timeout_s)
+
+    async def read_index(self, *, timeout_s: float = limits.READ_TIMEOUT_S_DEFAULT) -> int:
+        """Afterwards the state here contains all that was acknowledged before, anywhere; the index.
+
+        Asks the leader, who makes sure by a round that it still leads.  Raises `unavailable`.
+        """
+        self._check_running()
+        outcome = await self._leading.read(timeout_s)
+        return outcome.index or 0
+
+    async def confirm(self, *, timeout_s: float = limits.READ_TIMEOUT_S_DEFAULT) -> int:
+        """The term in which this replica led at some moment after the call.  `unavailable`: no."""
+        self._check_running()
+        return (await self._leading.read(timeout_s, confirm=True)).term
+
+    def _check_running(self) -> None:
+        if not self._running or self._closing:
+            raise self._not_running()
 
     async def barrier(self, *, timeout_s: float = limits.PROPOSAL_TIMEOUT_S_DEFAULT) -> None:
         """Afterwards the state here contains everything that was acknowledged before, anywhere."""
-        if self._running and self._recovered and not self._replica.has_peers:
-            await trio.lowlevel.checkpoint()  # what a single voter acknowledged, it has applied
-            return
-        await self.propose(Barrier(), timeout_s=timeout_s)
+        await self.read_index(timeout_s=timeout_s)
 
     async def snapshot(self) -> None:
         """Write a snapshot and shorten the journal now.  Raises `storage-full`, `unavailable`."""
@@ -195,16 +286,22 @@ class ReplicatedLog:
 
     # -- proposals -------------------------------------------------------------------------------
 
-    def _enqueue(self, command: msgspec.Struct, request_id: Identity | None) -> Waiter:
-        if not self._running or self._closing:
-            raise self._not_running()
+    def _wake_up(self) -> None:
+        self._wake.set()
+
+    def _enqueue(
+        self, command: msgspec.Struct, request_id: Identity | None, only_term: int | None
+    ) -> Waiter:
+        self._check_running()
         waiter = self._proposals.find(request_id) if request_id is not None else None
         if waiter is not None:
             return waiter
         if self._replica.journal.full and not self._storage_look_again():
             raise PlatformError("storage-full")
         now_ms, seed = self._replica.clock.now_ms(), self._replica.entropy.bytes(SEED_BYTES)
-        waiter = self._proposals.add(command, request_id, time_ms=now_ms, seed=seed)
+        waiter = self._proposals.add(
+            command, request_id, time_ms=now_ms, seed=seed, only_term=only_term
+        )
         self._wake.set()
         return waiter
 
@@ -242,6 +339,7 @@ class ReplicatedLog:
             if self._transport is not None:
                 self._transport.detach()
             self._proposals.end(self._not_running())
+            self._leading.end(self._not_running())
             self._release_snapshot_waiters(tuple(self._snapshot_waiters))
             self._ended.set()
 
@@ -255,42 +353,65 @@ class ReplicatedLog:
 
     async def _rest(self) -> None:
         """Sleep until there is something to do.  At least a checkpoint."""
-        replica, settings = self._replica, self._replica.settings
+        replica = self._replica
+        now_s = replica.clock.monotonic_s()
         if self._closing or self._inbox or replica.busy or self._queue_ready():
             await trio.lowlevel.checkpoint()
             return
-        period_s = settings.tick_s if replica.has_peers else settings.idle_tick_s
+        period_s = min(limits.IDLE_S_MAX, replica.next_deadline_s() - now_s)
         if replica.journal.full or self._proposals.queued:
             period_s = min(period_s, limits.STORAGE_RETRY_S)
-        with trio.move_on_after(period_s):
+        if self._proposals.queued and now_s < self._denied_until_s:
+            period_s = min(period_s, self._denied_until_s - now_s)
+        if len(self._proposals) and not replica.is_leader:
+            period_s = min(period_s, limits.RESUBMIT_S)
+        with trio.move_on_after(max(0.0, period_s)):
             await self._wake.wait()
         self._wake = trio.Event()
 
     def _queue_ready(self) -> bool:
-        return self._proposals.queued and self._replica.leader is not None
+        """May a proposal be handed over in a step at once?"""
+        return (
+            self._proposals.queued
+            and self._replica.leader is not None
+            and not self._leading.holding
+            and self._replica.clock.monotonic_s() >= self._denied_until_s
+        )
 
     async def _step(self, nursery: trio.Nursery) -> None:
         replica = self._replica
         await self._receive()
         await self._submit()
+        await self._leading.begin(self._room)
         replica.append()
-        await self._sync()
+        if replica.journal.dirty:
+            self._send(replica.early())
+            await self._sync()
+            self._count_acknowledgements()
+        if replica.election_due:
+            await trio.lowlevel.checkpoint()  # let the network tell first that a leader lives
+            await self._receive()
         if replica.compaction_due and self._snapshot_allowed():
             replica.request_snapshot()
         asked = tuple(self._snapshot_waiters)
-        replica.tick()
+        if replica.tick_due:
+            replica.tick()
         if replica.outbox and replica.journal.dirty:
             await self._sync()
-        for peer, data in replica.take_outbox():
-            if self._transport is not None:
-                self._transport.send(peer, data)
+        self._send(replica.take_outbox())
         self._deliver()
+        self._leading.settle()
         job = replica.take_snapshot_job()
         if job is not None:
             self._snapshot_running = True
             nursery.start_soon(self._write_snapshot, job)
         elif asked and not self._snapshot_running:
             self._release_snapshot_waiters(asked)  # nothing came since the last one
+
+    def _send(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        if self._transport is not None:
+            for peer, data in messages:
+                self._transport.send(peer, data)
 
     async def _sync(self) -> None:
         if self._replica.journal.dirty:
@@ -329,45 +450,94 @@ class ReplicatedLog:
         self._inbox.append((peer, epoch, data, up))
         self._wake.set()
 
+    def _decoded(self, peer: str, epoch: int, data: bytes) -> Message | None:
+        try:
+            return self._replica.decode(peer, epoch, data)
+        except RemoteError as exc:
+            logger.warning("%s broke the protocol of the log: %s", peer, exc)
+            self._replica.disconnected(peer, epoch)
+            return None
+
     async def _receive(self) -> None:
         replica = self._replica
-        forwarded = 0
+        self._forwarded_bytes = 0
+        if self._held and not self._leading.holding:
+            taken, self._held = self._held, []
+            for peer, command in taken:
+                await self._forwarded(peer, command)
         for _ in range(len(self._inbox)):
             peer, epoch, data, up = self._inbox.popleft()
             if data is None:
                 (replica.connected if up else replica.disconnected)(peer, epoch)
                 continue
-            try:
-                message = replica.decode(peer, epoch, data)
-            except RemoteError as exc:
-                logger.warning("%s broke the protocol of the log: %s", peer, exc)
-                replica.disconnected(peer, epoch)
-                continue
-            if message is None:
-                continue
-            needed = _needed(message)
-            if needed and not await self._room(forwarded + needed):
-                if isinstance(message, ApplyCommand):
-                    replica.deny(peer, message)
-                continue  # a follower without room does not acknowledge; the leader sends again
+            message = self._decoded(peer, epoch, data)
             if isinstance(message, ApplyCommand):
-                forwarded += needed
-            replica.receive(peer, message)
+                await self._forwarded(peer, message)
+            elif message is not None:
+                needed = _needed(message)
+                if needed and not await self._room(needed):
+                    continue  # who has no room does not acknowledge; the leader sends again
+                replica.receive(peer, message)
+
+    async def _forwarded(self, peer: str, message: ApplyCommand) -> None:
+        """A command that another replica handed on."""
+        replica = self._replica
+        if self._leading.holding and len(self._held) < limits.IN_FLIGHT_MAX:
+            self._held.append((peer, message))
+            return
+        needed = replica.needs_bytes(message.command)
+        able = replica.is_leader and replica.is_member(peer) and not self._leading.holding
+        if not able or not await self._room(self._forwarded_bytes + needed):
+            replica.deny(peer, message)
+            return
+        replica.receive(peer, message)
+        self._forwarded_bytes += needed
+
+    def _count_acknowledgements(self) -> None:
+        """Take the answers to appends that came while the disk was written.
+
+        They may overtake other messages of the same peer: rules T1 and T2 make that harmless.
+        """
+        kept: deque[tuple[str, int, bytes | None, bool]] = deque()
+        changed: dict[str, None] = {}  # connections: what comes behind such news waits for it
+        for item in self._inbox:
+            peer, epoch, data, _ = item
+            if data is None:
+                changed[peer] = None
+            if data is None or peer in changed or not is_acknowledgement(data):
+                kept.append(item)
+                continue
+            message = self._decoded(peer, epoch, data)
+            if message is not None:
+                self._replica.receive(peer, message)
+        self._inbox = kept
 
     async def _submit(self) -> None:
         """Hand the waiting proposals to the library, as far as there is room and a leader."""
         replica, proposals = self._replica, self._proposals
-        proposals.gave_back(replica.take_failures())
+        failures = replica.take_failures()
+        proposals.gave_back(failures)
+        now_s = replica.clock.monotonic_s()
+        if not replica.is_leader and any(definite for _, definite in failures):
+            self._denied_until_s = now_s + limits.DENIED_PAUSE_S
         if replica.journal.full and self._storage_look_again():
             await self._room(limits.COMMAND_BYTES_MAX)
-        if replica.leader is None:
+        if self._leading.holding:
             return
-        if not replica.is_leader:
-            proposals.hand_over_again(replica.clock.monotonic_s() - limits.RESUBMIT_S)
-        total = 0
+        leader = replica.leader
+        proposals.bind(replica.term if replica.is_leader else None)
+        if leader is None:
+            return
+        if self._followed != (leader, replica.term):
+            self._followed = (leader, replica.term)
+            proposals.hand_over_again(math.inf)  # whom the old leader told is not known
+        elif not replica.is_leader:
+            proposals.hand_over_again(now_s - limits.RESUBMIT_S)
+        if now_s < self._denied_until_s and not replica.is_leader:
+            return
         while (waiter := proposals.head()) is not None:
-            total += replica.needs_bytes(waiter.data)
-            if replica.is_leader and not await self._room(total):
+            needed = self._forwarded_bytes + replica.needs_bytes(waiter.data)
+            if replica.is_leader and not await self._room(needed):
                 proposals.refuse_queued(PlatformError("storage-full"))
                 return
             if proposals.head() is not waiter:  # its sender gave up meanwhile
@@ -424,4 +594,4 @@ def _needed(message: Message) -> int:
     """Space in the journal that a message may take."""
     if isinstance(message, AppendEntries):
         return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)
-    return Replica.needs_bytes(message.command) if isinstance(message, ApplyCommand) else 0
+    return 0

@@ -16,7 +16,9 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from paas.base.errors import LocalError, RemoteError
+from paas.base.errors import LocalError, PlatformError, RemoteError
+from paas.raft import configuration
+from paas.raft.configuration import CONFIGURATION
 from paas.raft.journal import Entry
 from paas.raft.limits import COMMAND_BYTES_MAX, MESSAGE_BYTES_MAX
 from paas.raft.snapshot import Chunk
@@ -24,7 +26,14 @@ from paas.raft.snapshot import Chunk
 REGULAR = 0
 NO_OP = 1
 MEMBERSHIP = 2
-"""First byte of an entry: its kind, as the library numbers them; 3 (version) is not used."""
+"""First byte of an entry: its kind, as the library numbers them; 3 (version) is not used.
+
+Membership requests of the library are never made; they stay readable for the tests that show what
+they do.  Our own kind is CONFIGURATION.
+"""
+
+_KINDS = {REGULAR, NO_OP, MEMBERSHIP, CONFIGURATION}
+_ACKNOWLEDGEMENT = 5
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
@@ -33,6 +42,8 @@ class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
     term: Count
     last_index: Count
     last_term: Count
+    transfer: bool = False
+    """The leader asked for this election."""
 
 
 class ResponseVote(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -55,7 +66,7 @@ class AppendSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=4):
     sequence: Count = 0
 
 
-class NextIndex(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class NextIndex(msgspec.Struct, frozen=True, array_like=True, tag=_ACKNOWLEDGEMENT):
     """The answer to an append."""
 
     next_index: Count
@@ -81,6 +92,36 @@ class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=8):
     term: Count
 
 
+class PreVote(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Would you vote for me in this term?  Changes nothing."""
+
+    round: Count
+    term: Count
+    last_index: Count
+    last_term: Count
+
+
+class PreVoteAnswer(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """`term` is that of who answers.  Round 0 answers a request for a vote that came too late."""
+
+    round: Count
+    term: Count
+    granted: bool
+
+
+class ReadRequest(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Which index must a reader have applied?"""
+
+    number: Count
+
+
+class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """None: ask somebody else, or later."""
+
+    number: Count
+    index: Count | None
+
+
 Message: TypeAlias = (
     RequestVote
     | ResponseVote
@@ -90,6 +131,10 @@ Message: TypeAlias = (
     | ApplyCommand
     | ApplyResponse
     | TimeoutNow
+    | PreVote
+    | PreVoteAnswer
+    | ReadRequest
+    | ReadAnswer
 )
 
 encode = msgspec.msgpack.Encoder().encode
@@ -111,6 +156,11 @@ def decode(data: bytes) -> Message:
     return message
 
 
+def is_acknowledgement(data: bytes) -> bool:
+    """Is this the answer to an append?  Looks at the first two bytes, without reading it all."""
+    return data[1:2] == bytes([_ACKNOWLEDGEMENT])
+
+
 def _check_command(command: bytes) -> None:
     if command[:1] != bytes([REGULAR]) or len(command) > COMMAND_BYTES_MAX + 1:
         raise RemoteError("only commands may be proposed from afar")
@@ -123,9 +173,18 @@ def _check_entries(message: AppendEntries) -> None:
     for payload, index, term in message.entries:
         if index != expected or not 0 <= term <= message.term:
             raise RemoteError("entries out of order")
-        if not payload or payload[0] > MEMBERSHIP or len(payload) > COMMAND_BYTES_MAX + 1:
+        if not payload or payload[0] not in _KINDS or len(payload) > COMMAND_BYTES_MAX + 1:
             raise RemoteError("an entry of a kind or length that does not exist")
+        if payload[0] == CONFIGURATION:
+            _check_configuration(payload, index)
         expected += 1
+
+
+def _check_configuration(payload: bytes, index: int) -> None:
+    try:
+        configuration.decode(payload, index)
+    except PlatformError as exc:
+        raise RemoteError(f"an impossible configuration: {exc.message}") from None
 
 
 # -- the library's dictionaries --------------------------------------------------------------------
@@ -188,3 +247,4 @@ def to_library(message: Message) -> dict[str, Any]:
             return {**answer, "log_idx": index, "log_term": term}
         case TimeoutNow(term):
             return {"type": "timeout_now", "term": term}
+    raise LocalError(f"the library does not know {type(message).__name__}")

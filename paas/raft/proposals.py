@@ -9,6 +9,7 @@ it is found by its identity, so it does not matter through which submission it w
 
 Invariants
   - `unavailable` and `storage-full` are told only when no submission can be in the log.
+  - What is bound to a term is handed over at most once, and to nobody else.
   - At most `IN_FLIGHT_MAX` commands wait; the oldest of our own numbers is never further behind the
     newest than the window in which the machine recognises repetitions.
 
@@ -23,7 +24,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
-from paas.base.errors import PlatformError
+from paas.base.errors import LocalError, PlatformError
 from paas.raft import limits
 from paas.raft.command import Stamp, encode
 from paas.raft.machine import Applied
@@ -35,7 +36,18 @@ Recall = Callable[[Identity], Applied | None]
 class Waiter:
     """One command on its way, and everybody who waits for its outcome."""
 
-    __slots__ = ("applied", "attempts", "data", "done", "identity", "sent_s", "uncertain", "users")
+    __slots__ = (
+        "applied",
+        "attempts",
+        "data",
+        "done",
+        "identity",
+        "only_term",
+        "queued",
+        "sent_s",
+        "uncertain",
+        "users",
+    )
 
     def __init__(self, identity: Identity, data: bytes) -> None:
         self.identity = identity
@@ -43,6 +55,8 @@ class Waiter:
         self.done = trio.Event()
         self.applied: Applied | None = None
         self.users = 0
+        self.only_term: int | None = None  # the term in which it may be appended, here
+        self.queued = False
         self.attempts = 0  # submissions whose end is not known yet
         self.uncertain = False  # one of them may be in the log although it was given up
         self.sent_s = 0.0
@@ -83,7 +97,13 @@ class Proposals:
         return self._waiting.get(identity)
 
     def add(
-        self, cmd: msgspec.Struct, request_id: Identity | None, *, time_ms: int, seed: bytes
+        self,
+        cmd: msgspec.Struct,
+        request_id: Identity | None,
+        *,
+        time_ms: int,
+        seed: bytes,
+        only_term: int | None = None,
     ) -> Waiter:
         """A new waiter; answered at once if the command was applied before.
 
@@ -97,14 +117,25 @@ class Proposals:
         proposer, number = request_id or (self._proposer, sequence)
         stamp = Stamp(time_ms=time_ms, seed=seed, proposer=proposer, sequence=number)
         waiter = Waiter(stamp.identity, encode(cmd, stamp))
+        waiter.only_term = only_term
         if request_id is None:
             self._sequence = sequence
         self._waiting[waiter.identity] = waiter
         known = self._recall(waiter.identity)
         if known is None:
-            self._queue.append(waiter)
+            self._enqueue(waiter)
         else:
             waiter.resolve(known)
+        return waiter
+
+    def _enqueue(self, waiter: Waiter) -> None:
+        if not waiter.queued:
+            waiter.queued = True
+            self._queue.append(waiter)
+
+    def _dequeue(self) -> Waiter:
+        waiter = self._queue.popleft()
+        waiter.queued = False
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
@@ -118,12 +149,13 @@ class Proposals:
     def head(self) -> Waiter | None:
         """The next to hand over; whom nobody waits for is passed over."""
         while self._queue and (self._queue[0].done.is_set() or not self._queue[0].users):
-            self._queue.popleft()
+            self._dequeue()
         return self._queue[0] if self._queue else None
 
     def taken(self, waiter: Waiter, now_s: float) -> None:
         """The head was handed over."""
-        self._queue.remove(waiter)
+        if self._dequeue() is not waiter:
+            raise LocalError("only the head of the queue is handed over")
         waiter.attempts += 1
         waiter.sent_s = now_s
 
@@ -135,15 +167,23 @@ class Proposals:
                 continue
             waiter.attempts = max(0, waiter.attempts - 1)
             waiter.uncertain |= not definite
-            if waiter not in self._queue:
-                self._queue.append(waiter)
+            if definite or waiter.only_term is None:
+                self._enqueue(waiter)
 
     def hand_over_again(self, before_s: float) -> None:
-        """A follower does not hear of a lost command: those handed over before are tried anew."""
+        """Nobody tells of a lost command: those handed over before are tried anew."""
         for waiter in self._waiting.values():
-            if waiter.attempts and waiter.sent_s < before_s and not waiter.done.is_set():
+            if waiter.only_term is not None or waiter.done.is_set():
+                continue
+            if waiter.attempts and waiter.sent_s < before_s:
                 waiter.attempts, waiter.uncertain = 0, True
-                self._queue.append(waiter)
+                self._enqueue(waiter)
+
+    def bind(self, leading: int | None) -> None:
+        """Refuse what may be appended only in another term than the one we lead in (or none)."""
+        for waiter in [w for w in self._queue if w.only_term not in (None, leading)]:
+            text = f"this replica does not lead in term {waiter.only_term} any more"
+            waiter.refuse(PlatformError("conflict", text, term=waiter.only_term))
 
     # -- out -----------------------------------------------------------------------------------
 
@@ -162,7 +202,7 @@ class Proposals:
     def refuse_queued(self, error: PlatformError) -> None:
         """Tell those who wait to be handed over that it will not happen."""
         while self._queue:
-            waiter = self._queue.popleft()
+            waiter = self._dequeue()
             if not waiter.may_be_done:
                 waiter.refuse(error)
 

@@ -66,7 +66,11 @@ class LogView(Protocol):
         """The term of the entry at this index; None if we do not hold it."""
         ...
 
-    def is_member(self, peer: str) -> bool: ...
+    def is_member(self, peer: str) -> bool:
+        """Does the log go to this peer?  Voters and observers."""
+        ...
+
+    def is_voter(self, peer: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class Rules:
             case AppendSnapshot() if message.term >= self._log.term:
                 self._echo = message.sequence
                 return self._offered(message)
+            case AppendEntries() | AppendSnapshot():
+                return Verdict(None, [self._heard(message)])
         return Verdict(message)
 
     def finished(self) -> None:
@@ -141,7 +147,7 @@ class Rules:
 
     def _voted(self, peer: str, message: ResponseVote) -> ResponseVote | None:
         vote = (message.term, peer)
-        if vote in self._votes or not self._log.is_member(peer):
+        if vote in self._votes or not self._log.is_voter(peer):
             return None
         self._votes = {v for v in self._votes if v[0] >= message.term} | {vote}
         return message
@@ -170,15 +176,22 @@ class Rules:
             )
         return replace(message, previous_index=index, previous_term=term, entries=rest)
 
+    def _heard(self, message: AppendEntries | AppendSnapshot) -> NextIndex:
+        """An answer that confirms nothing: we live, and this is our term (P27)."""
+        next_index = self._log.last_index + 1
+        term = max(self._log.term, message.term)
+        return NextIndex(next_index, False, False, term, message.sequence)
+
     def _offered(self, message: AppendSnapshot) -> Verdict:
         chunk, log = message.chunk, self._log
         if chunk is None:
             return Verdict(message)
+        heard: list[Message] = [] if chunk.is_last else [self._heard(message)]
         held = log.term_at(chunk.last_index) == chunk.last_term
         if not held and chunk.last_index > log.applied_index:
-            return Verdict(message)
+            return Verdict(message, heard)
         nothing = replace(message, chunk=None, commit_index=0)
         if not chunk.is_last:
-            return Verdict(nothing)
+            return Verdict(nothing, heard)
         answer = NextIndex(chunk.last_index + 1, True, True, message.term, message.sequence)
         return Verdict(nothing, [answer])

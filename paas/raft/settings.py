@@ -16,17 +16,12 @@ class RaftSettings:
     """A leader says at least this often that it is alive."""
 
     election_min_s: float = 0.4
-    election_max_s: float = 1.4
-    """A follower that hears nothing stands for election after a random time between the two."""
+    election_max_s: float = 0.8
+    """A follower that hears nothing asks for an election after a random time between the two; it
+    listens to nobody else who would for at least the shorter one."""
 
     leader_fallback_s: float = 1.5
     """A leader that does not hear of a majority for this long steps down."""
-
-    tick_s: float = 0.05
-    """How often the library looks at its timers while there are other voters."""
-
-    idle_tick_s: float = 30.0
-    """The same for a single voter, which has no timers that matter; proposals wake it."""
 
     compaction_bytes: int = limits.COMPACTION_BYTES
     compaction_entries: int = limits.COMPACTION_ENTRIES

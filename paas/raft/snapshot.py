@@ -1,6 +1,6 @@
 """Snapshots: the state up to one log entry, in one file that is whole or not there.
 
-    file = magic, format, sha-256 of the rest | msgpack {last, previous, voters, state}
+    file = magic, format, sha-256 of the rest | msgpack {last, previous, state, voters, ...}
 
 `last` is the entry that the state ends with, `previous` the one before it; both are kept because
 the library's log begins with these two.  A snapshot is written to a new file, synced, renamed,
@@ -30,6 +30,7 @@ import msgspec
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Files
+from paas.raft.configuration import Configuration
 from paas.raft.journal import Entry, Journal
 from paas.raft.limits import SNAPSHOT_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
 
@@ -40,12 +41,15 @@ _HEAD_BYTES = len(_MAGIC) + hashlib.sha256().digest_size
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The state after `last`, and who was a voter then."""
+    """The state after `last`, and which configuration was in force there."""
 
     last: Entry
     previous: Entry
     voters: list[str]
     state: bytes
+    observers: list[str] = []
+    configuration_index: int = 0
+    """The entry that made it so; 0 in files written before there were such entries."""
 
     @property
     def index(self) -> int:
@@ -54,6 +58,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def term(self) -> int:
         return self.last[2]
+
+    @property
+    def configuration(self) -> Configuration:
+        index = self.configuration_index
+        return Configuration(tuple(self.voters), tuple(self.observers), index)
 
 
 class Chunk(NamedTuple):

@@ -1,21 +1,24 @@
 """A replica: pysyncobj, driven step by step, between our journal, our rules and our machine.
 
-The one import of pysyncobj.  The library decides; everything it would do to the outside world is
-taken away from it and given back as data:
+The library (engine.py) decides; everything it would do to the outside world is taken away from it
+and given back as data:
 
     receive ─> rules ─┐                        ┌─ rules ─> outbox
                       ├─> library ── journal ──┤
     submit  ──────────┘       │                └─> applied (machine's outcomes, in order)
                               └─ snapshots (written by whoever runs `snapshot_job`)
+    beside it: elections.py (who may stand), reads.py (read index), configuration.py (who votes)
 
-Its module's clock, randomness, codec, journal, serializer and poller are replaced by seams that
-look at the replica whose call is running; several replicas may live in one process, one call at
-a time. Nothing here waits, and nothing but the codec below ever becomes bytes: no pickle in the
+Nothing here waits, and nothing but the codec of messages.py ever becomes bytes: no pickle in the
 log, on the wire, in a snapshot or in a membership change.
 
 The order of a step is the caller's (log.py, and the simulation): receive and submit, `append`, make
 the journal durable, `tick`, make it durable again if the tick changed it, then let the outbox go
-(K1).
+(K1).  `early` may go before: appends of a leader, which promise nothing.
+
+Members are those of the configuration in force; the library is given them anew whenever another
+one comes into force.  A peer may be connected that is no member: it is listened to where Raft says
+so (appends, requests for votes), and never counted.
 
 Whatever raises out of this class (SafetyViolation, JournalFailed, a bug in the library) must end
 the process: the state in memory is then not to be trusted (K6).  Hooks and holes by name:
@@ -26,22 +29,37 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from typing import Any
 
-import msgspec
-import pysyncobj.syncobj as so
-from pysyncobj.node import Node
+from msgspec.structs import replace
 
-from paas.base.errors import LocalError
+from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy, Files
-from paas.raft import library, messages, snapshot
-from paas.raft.adapters import LibraryLog, LibrarySnapshots, State
+from paas.raft import configuration, engine, messages, snapshot
+from paas.raft.adapters import LibraryLog, LibrarySnapshots, Nodes, State
+from paas.raft.configuration import NOBODY, Configuration, History
+from paas.raft.elections import Elections
+from paas.raft.engine import Engine, Network, Peer
 from paas.raft.journal import RECORD_OVERHEAD_BYTES, Journal
-from paas.raft.limits import FULL_COMPACTION_ENTRIES, IN_FLIGHT_MAX
+from paas.raft.limits import FULL_COMPACTION_ENTRIES
 from paas.raft.machine import Applied, Machine, StateReplaced
-from paas.raft.messages import MEMBERSHIP, NO_OP, REGULAR, Message
+from paas.raft.messages import (
+    REGULAR,
+    AppendEntries,
+    AppendSnapshot,
+    Message,
+    NextIndex,
+    PreVote,
+    PreVoteAnswer,
+    ReadAnswer,
+    ReadRequest,
+    RequestVote,
+)
+from paas.raft.reads import ReadOutcome, Reads
 from paas.raft.rules import Rules
 from paas.raft.settings import RaftSettings
 
@@ -49,124 +67,30 @@ logger = logging.getLogger(__name__)
 
 Identity = tuple[str, int]
 
-_LEADER, _FOLLOWER = so._RAFT_STATE.LEADER, so._RAFT_STATE.FOLLOWER
-_DEFINITE = {
-    so.FAIL_REASON.QUEUE_FULL,
-    so.FAIL_REASON.MISSING_LEADER,
-    so.FAIL_REASON.DISCARDED,
-    so.FAIL_REASON.NOT_LEADER,
-    so.FAIL_REASON.REQUEST_DENIED,
-}
-"""Failures that mean: this submission is not in the log and never will be."""
+_HAIR_S = 1e-4
+"""The library's timers end strictly after their time."""
 
 
-# -- seams: what the library finds in its module in place of the world -----------------------------
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """What the leader knows of another member."""
 
-_active: Replica | None = None
+    match_index: int
+    """Up to here its log is certainly ours."""
 
+    heard_s: float
+    """Seconds since it last answered (or since this replica leads, or it became a member)."""
 
-def _current() -> Replica:
-    if _active is None:
-        raise LocalError("the library runs outside of a replica's call")
-    return _active
-
-
-class _Codec:
-    """Plain data where the library would pickle: a membership change names its node."""
-
-    @staticmethod
-    def dumps(value: Any, protocol: int | None = None) -> bytes:
-        return msgspec.msgpack.encode(value, enc_hook=_node_name)
-
-    @staticmethod
-    def loads(data: bytes) -> Any:
-        return msgspec.msgpack.decode(data)
+    voter: bool
+    connected: bool
 
 
-def _node_name(value: Any) -> str:
-    if isinstance(value, Node):
-        return str(value.id)
-    raise LocalError(f"the library would encode a {type(value).__name__}")
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """This replica leads in `term`, since `since_s` of the monotonic clock."""
 
-
-class _Random:
-    @staticmethod
-    def random() -> float:
-        return _current().entropy.fraction()
-
-
-class _NoPoller:
-    def poll(self, timeout: float) -> None:
-        return None
-
-
-def _install_seams() -> None:
-    library.verify()
-    so.pickle = _Codec
-    so.random = _Random
-    so.monotonicTime = lambda: _current().clock.monotonic_s()
-    so.createPoller = lambda kind: _NoPoller()
-    so.createJournal = lambda journal: journal
-    so.Serializer = lambda name, size, fork, save, load, snapshots: snapshots
-
-
-class _Network(so.Transport):  # type: ignore[misc]
-    """The library's transport: what it sends goes to the replica's outbox, past the rules."""
-
-    def __init__(self, replica: Replica) -> None:
-        super().__init__(None, None, ())
-        self._replica = replica
-
-    def send(self, node: Node, message: dict[str, Any]) -> bool:
-        self._replica.post(node.id, messages.from_library(message))
-        return True
-
-    def receive(self, node: Node, message: dict[str, Any]) -> None:
-        self._onMessageReceived(node, message)
-
-    def link(self, node: Node, *, up: bool) -> None:
-        (self._onNodeConnected if up else self._onNodeDisconnected)(node)
-
-
-class _Engine(so.SyncObj):  # type: ignore[misc]
-    """The library, with three of its private methods replaced."""
-
-    def __init__(self, replica: Replica, voters: Sequence[str], settings: RaftSettings) -> None:
-        self._replica = replica
-        conf = so.SyncObjConf(
-            autoTick=False,
-            useFork=False,
-            commandsQueueSize=2 * IN_FLIGHT_MAX,
-            raftMinTimeout=settings.election_min_s,
-            raftMaxTimeout=settings.election_max_s,
-            appendEntriesPeriod=settings.heartbeat_s,
-            appendEntriesBatchSizeBytes=settings.append_bytes,
-            leaderFallbackTimeout=settings.leader_fallback_s,
-            connectionTimeout=max(3.5, settings.election_max_s),
-            logCompactionMinEntries=1 << 62,
-            logCompactionMinTime=1 << 62,
-            commandsWaitLeader=True,
-            dynamicMembershipChange=replica.membership_changes,
-            journalFile=replica.log,
-            serializeChecker=replica.snapshots,
-        )
-        others = [Node(name) for name in voters if name != replica.node]
-        super().__init__(
-            Node(replica.node), others, conf, nodeClass=Node, transport=replica.network
-        )
-
-    def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
-        """Total, one kind of command, never the library's own dispatch (K6)."""
-        if command[0] == REGULAR:
-            self._replica.apply(command[1:])
-        elif command[0] == MEMBERSHIP:
-            so.SyncObj._SyncObj__doApplyCommand(self, command)
-        elif command[0] != NO_OP:
-            logger.error("an entry of unknown kind %d is passed over", command[0])
-
-    def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
-        """Stand for election only when a majority could answer (first part of K5)."""
-        return bool(self.hasQuorum)
+    term: int
+    since_s: float
 
 
 class Replica:
@@ -181,9 +105,15 @@ class Replica:
         machine: Machine,
         node: str,
         voters: Sequence[str] = (),
+        join: bool = False,
         settings: RaftSettings | None = None,
         membership_changes: bool = False,
     ) -> None:
+        """`voters` count only while neither the journal nor the snapshot says who votes.
+
+        `join`: nobody then, until a leader says so.  `membership_changes`: the library's own,
+        which nothing but the tests that show their harm may switch on.
+        """
         self.clock, self.entropy, self.machine = clock, entropy, machine
         self.node = node
         self.settings = settings or RaftSettings()
@@ -195,42 +125,63 @@ class Replica:
 
         self.fatal: BaseException | None = None
         self.snapshot_index = 0
-        self.journal = Journal.open(files, salt=entropy.bytes(16))
-        self.log = LibraryLog(self.journal)
-        file = snapshot.SnapshotFile(files)
-        self.snapshots = LibrarySnapshots(self, file, self.settings.snapshot_chunk_bytes, Node)
-        self.network = _Network(self)
-        self.rules = Rules(self)
-        self._peers = {name: Node(name) for name in voters if name != node}
+        self.leadership: Leadership | None = None
+        self._peers: dict[str, Peer] = {}
         self._epochs: dict[str, int] = {}
-        self._recover(file, voters)
+        self._sequence = 0  # of the last append that was sent
+        self._appends_wait = False  # there are appends in the outbox
+        self._standing_for_leader = False  # the leader asked for the election of this tick
+        self._snapshot_requested = False
+        file = snapshot.SnapshotFile(files)
+        self.journal = Journal.open(files, salt=entropy.bytes(16))
+        self.snapshots = LibrarySnapshots(self, file, self.settings.snapshot_chunk_bytes, self.peer)
+        self.network = Network(self)
+        self.rules = Rules(self)
+        self.reads = Reads(self)
+        self.elections = Elections(
+            self,
+            shortest_s=self.settings.election_min_s,
+            longest_s=self.settings.election_max_s,
+            retry_s=self.settings.heartbeat_s,
+        )
+        self._recover(file, voters, join)
 
-    def _recover(self, file: snapshot.SnapshotFile, voters: Sequence[str]) -> None:
+    def _recover(self, file: snapshot.SnapshotFile, voters: Sequence[str], join: bool) -> None:
         file.clean()
         data = file.read()
-        snapshot.align(self.journal, None if data is None else snapshot.decode(data))
+        made = None if data is None else snapshot.decode(data)
+        snapshot.align(self.journal, made)
+        self._history = History(
+            self._bootstrap(voters, join) if made is None else made.configuration
+        )
+        self._history.read(self.journal.entries)
+        self._recovering = True
+        self.log = LibraryLog(self.journal, self._history)
         with self._entered():
-            self._engine = _Engine(self, voters, self.settings)
+            self._engine = Engine(self, self.settings)
             self._set("needLoadDumpFile", False)
+            self._set("connectedNodes", Nodes())
+            self._reconfigure()
             if data is not None:
                 self._engine._SyncObj__loadDumpFile(False)
-            if not self._peers:
-                self._set("raftElectionDeadline", -math.inf)  # nobody to wait for
+        self._recovering = False
+        self.log.on_configuration = self._reconfigure
         self.log.on_membership = lambda index: self._set("changeClusterIDx", index)
         self.journal.sync()
         self.applied.clear()
 
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        """The library runs inside; what it swallowed is raised at the end."""
-        global _active
-        outer, _active = _active, self
-        try:
-            yield
-        finally:
-            _active = outer
-        if self.fatal is not None:
-            raise self.fatal
+    def _bootstrap(self, voters: Sequence[str], join: bool) -> Configuration:
+        """Who votes as long as no entry says it."""
+        if join:
+            return NOBODY
+        if not voters and self.journal.term > 0 and self.journal.voted_for != self.node:
+            # Whoever was alone before has voted for itself last; this one followed others.
+            logger.warning("%s follows a log that does not name its members yet", self.node)
+            return NOBODY
+        return configuration.make({*voters, self.node})
+
+    def _entered(self) -> AbstractContextManager[None]:
+        return engine.entered(self)
 
     def _get(self, name: str) -> Any:
         return getattr(self._engine, f"_SyncObj__{name}")
@@ -240,80 +191,186 @@ class Replica:
         self._get(name)
         setattr(self._engine, f"_SyncObj__{name}", value)
 
+    def peer(self, name: str) -> Peer:
+        """The library's object for a node."""
+        known = self._peers.get(name)
+        if known is None:
+            known = self._peers[name] = Peer(name)
+        return known
+
     # -- the step --------------------------------------------------------------------------------
 
     def connected(self, peer: str, epoch: int) -> None:
-        if peer in self._peers and epoch >= self._epochs.get(peer, 0):
+        if peer != self.node and epoch >= self._epochs.get(peer, 0):
             self._epochs[peer] = epoch
             with self._entered():
-                self.network.link(self._peers[peer], up=True)
+                self.network.link(self.peer(peer), up=True)
 
     def disconnected(self, peer: str, epoch: int) -> None:
-        if peer in self._peers and epoch >= self._epochs.get(peer, 0):
+        if peer in self._epochs and epoch >= self._epochs[peer]:
             with self._entered():
-                self.network.link(self._peers[peer], up=False)
+                self.network.link(self.peer(peer), up=False)
 
     def decode(self, peer: str, epoch: int, data: bytes) -> Message | None:
         """A message of a peer's live connection; None for any other.  Raises RemoteError."""
-        if peer not in self._peers or epoch != self._epochs.get(peer):
+        if epoch != self._epochs.get(peer):
             return None
         return messages.decode(data)
 
     def receive(self, peer: str, message: Message) -> None:
+        now_s = self.clock.monotonic_s()
+        match message:
+            case PreVote():
+                self.elections.asked(peer, message, now_s)
+                return
+            case PreVoteAnswer():
+                self.elections.answered(peer, message)
+                return
+            case ReadRequest():
+                self.reads.requested(peer, message)
+                return
+            case ReadAnswer():
+                self.reads.answered(peer, message, now_s)
+                return
+            case RequestVote() if message.term < self.term:
+                self.post(peer, PreVoteAnswer(0, self.term, False))
+                return
+            case RequestVote() if not self.elections.admits(message, now_s):
+                return
+            case NextIndex() if message.term > self.term and self.is_member(peer):
+                self.learn_term(message.term)
+                return
+        self._decide(peer, message)
+
+    def _decide(self, peer: str, message: Message) -> None:
+        """Let the library have a message, past the rules."""
         verdict = self.rules.incoming(peer, message)
         if verdict.message is not None:
             with self._entered():
-                self.network.receive(self._peers[peer], messages.to_library(verdict.message))
+                self.network.receive(self.peer(peer), messages.to_library(verdict.message))
         self.rules.finished()
         if self.applied_index > self.commit_index:  # a snapshot came: all in it is committed
             self._set("raftCommitIndex", self.applied_index)
             self.journal.commit_index = self.applied_index
         for reply in verdict.replies:
             self.outbox.append((peer, messages.encode(reply)))
+        if isinstance(message, AppendEntries | AppendSnapshot) and message.term >= self.term:
+            self.elections.heard(self.clock.monotonic_s())
+        elif isinstance(message, NextIndex) and verdict.message is not None:
+            self.reads.echoed(peer, message.echo or 0)
 
     def deny(self, peer: str, message: messages.ApplyCommand) -> None:
-        """Refuse a command that a peer handed on: there is no room for it here."""
+        """Refuse a command that a peer handed on: it cannot be taken here, now."""
         if message.request is not None:
-            reason = so.FAIL_REASON.REQUEST_DENIED
-            self.post(peer, messages.ApplyResponse(message.request, reason))
+            self.post(peer, messages.ApplyResponse(message.request, engine.DENIED))
 
     def submit(self, data: bytes, identity: Identity) -> None:
-        """Give a command to the library, which appends it here or hands it to the leader."""
+        """Append a command here, if this replica leads; else hand it to the leader."""
 
         def done(_result: Any, reason: int) -> None:
-            if reason != so.FAIL_REASON.SUCCESS:
-                self.failures.append((identity, reason in _DEFINITE))
+            if reason != engine.SUCCESS:
+                self.failures.append((identity, reason in engine.DEFINITE))
 
         with self._entered():
-            self._engine._applyCommand(data, done, REGULAR)
+            if self.is_leader:
+                self._engine.waiting_for(self._append(bytes([REGULAR]) + data), done)
+            else:
+                self._engine._applyCommand(data, done, REGULAR)
+
+    def _append(self, payload: bytes) -> int:
+        """A new last entry, by the leader."""
+        index = self.last_index + 1
+        self.log.add(payload, index, self.term)
+        self._set("newAppendEntriesTime", 0)  # the next tick sends without waiting
+        return index
 
     def append(self) -> None:
-        """Take what was submitted into the journal, or hand it on."""
+        """Take what was handed on into the journal, or hand it on; begin rounds for reads."""
+        self.reads.advance(self.clock.monotonic_s())
         before = self.journal.last_index
         with self._entered():
             self._engine._checkCommandsToApply()
         if self.journal.last_index != before:
-            self._set("newAppendEntriesTime", 0)  # the next tick sends without waiting
+            self._set("newAppendEntriesTime", 0)
+
+    def early(self) -> list[tuple[str, bytes]]:
+        """Appends that may go before the journal is durable here (thesis §10.2.1).
+
+        A leader promises nothing with them, and counts its own entries only in the tick, which
+        comes after the sync.  Empty when older appends wait in the outbox: order is kept.
+        """
+        if not self.is_leader or self._appends_wait or self._get("newAppendEntriesTime") != 0:
+            return []
+        waiting, self.outbox = self.outbox, []
+        with self._entered():
+            self._engine._SyncObj__sendAppendEntries()
+        self._appends_wait = False
+        sent, self.outbox = self.outbox, waiting
+        return sent
 
     def tick(self) -> None:
         """Timers, elections, commits; applies what is committed, fills the outbox."""
         before = self.commit_index
+        self._snapshot_requested = False
         with self._entered():
             self._engine.doTick(0)
-        if self._peers and self.is_leader and self.commit_index != before:
+        self._standing_for_leader = False
+        if self.has_peers and self.is_leader and self.commit_index != before:
             self._set("newAppendEntriesTime", 0)  # tell the followers soon
+        self.reads.advance(self.clock.monotonic_s())
+
+    @property
+    def tick_due(self) -> bool:
+        """Would a tick do anything?  A follower that got a heartbeat needs none."""
+        return (
+            self.busy
+            or self._snapshot_requested
+            or self.snapshots.state != State.NOT_SERIALIZING
+            or (self.is_leader and self.last_index > self.commit_index)
+            or self.clock.monotonic_s() >= self.next_deadline_s()
+        )
 
     @property
     def busy(self) -> bool:
         """Would another step at once get something done?"""
         if self.journal.dirty or self.applied_index < self.commit_index:
             return True
-        if self._peers:
-            return bool(self.is_leader and self._get("newAppendEntriesTime") == 0)
-        return self.commit_index < self.last_index or not self.is_leader
+        if self.has_peers and self.is_leader and self._get("newAppendEntriesTime") == 0:
+            return True
+        if self._alone:
+            return self.commit_index < self.last_index or not self.is_leader
+        return self.elections.granted and self.election_due
+
+    def next_deadline_s(self) -> float:
+        """When (on the monotonic clock) the next timer ends; infinite when there is none."""
+        looks = [self._timer_s(), self.reads.next_look_s()]
+        return min((look for look in looks if look is not None), default=math.inf)
+
+    def _timer_s(self) -> float:
+        if self.is_leader:
+            if not self.has_peers:
+                return math.inf
+            heartbeat_s = float(self._get("newAppendEntriesTime"))
+            fallback_s = self.quorum_heard_s() + self.settings.leader_fallback_s
+            return min(heartbeat_s, fallback_s) + _HAIR_S
+        if self.node not in self.voters:
+            return math.inf
+        deadline_s = float(self._get("raftElectionDeadline")) + _HAIR_S
+        look_s = self.elections.next_look_s()
+        return deadline_s if look_s is None else max(deadline_s, look_s)
+
+    @property
+    def election_due(self) -> bool:
+        """Will the next tick ask for an election, or hold one?"""
+        return (
+            not self.is_leader
+            and self.node in self.voters
+            and float(self._get("raftElectionDeadline")) < self.clock.monotonic_s()
+        )
 
     def take_outbox(self) -> list[tuple[str, bytes]]:
         taken, self.outbox = self.outbox, []
+        self._appends_wait = False
         return taken
 
     def take_applied(self) -> list[tuple[int, Applied]]:
@@ -327,20 +384,151 @@ class Replica:
     # -- called by the library's side ------------------------------------------------------------
 
     def post(self, peer: str, message: Message) -> None:
-        self.outbox.append((peer, messages.encode(self.rules.outgoing(peer, message))))
+        sent = self.rules.outgoing(peer, message)
+        if isinstance(sent, AppendEntries | AppendSnapshot):
+            self._sequence = sent.sequence
+            self._appends_wait = True
+        elif isinstance(sent, RequestVote) and self._standing_for_leader:
+            sent = replace(sent, transfer=True)
+        self.outbox.append((peer, messages.encode(sent)))
 
     def apply(self, data: bytes) -> None:
         index = self._engine.raftLastApplied + 1
         self.applied.append((index, self.machine.apply(index, data)))
 
-    def replaced(self, index: int) -> None:
-        self.snapshot_index = index
-        self.applied.append((index, Applied(None, events=(StateReplaced(index=index),))))
+    def replaced(self, made: snapshot.Snapshot) -> None:
+        """A snapshot's state has been taken over; the library changes the journal next."""
+        self.snapshot_index = made.index
+        self.applied.append((made.index, Applied(None, events=(StateReplaced(index=made.index),))))
+        if not self._recovering:
+            self._engine.given_up_to(made.index)
+            self._history.replaced(made.configuration)
+            self._reconfigure()
+
+    def may_stand(self) -> bool:
+        if self._get("transferInProgress") and self.node in self.voters:
+            self._standing_for_leader = True
+            return True
+        return self.elections.may_stand(self.clock.monotonic_s())
+
+    def state_changed(self, _old: int, new: int) -> None:
+        if new == engine.LEADER:
+            self.leadership = Leadership(self.term, self.clock.monotonic_s())
+        else:
+            self.leadership = None
+
+    def learn_term(self, term: int) -> None:
+        """Somebody is further: follow, and wait for who leads there."""
+        if term <= self.term:
+            return
+        with self._entered():
+            self._engine._SyncObj__setCurrentTerm(term, None)
+            self._engine._SyncObj__setState(engine.FOLLOWER)
+            self._set("raftLeader", None)
+            if self._get("raftElectionDeadline") < self.clock.monotonic_s():
+                pause_s = self._engine._SyncObj__generateRaftTimeout()
+                self._set("raftElectionDeadline", self.clock.monotonic_s() + pause_s)
+
+    # -- members ---------------------------------------------------------------------------------
+
+    @property
+    def configuration(self) -> Configuration:
+        """The one in force."""
+        latest = self._history.latest
+        return replace_fields(latest, committed=latest.index <= self.commit_index)
+
+    def configuration_at(self, index: int) -> Configuration:
+        return self._history.at(index)
+
+    def _reconfigure(self) -> None:
+        """Another configuration is in force: the library gets its nodes anew (K4)."""
+        members = self._history.latest
+        voters = self._others(members.voters)
+        observers = self._others(members.observers)
+        everybody = voters | observers
+        next_index, match_index = self._get("raftNextIndex"), self._get("raftMatchIndex")
+        heard_s = self._get("lastResponseTime")
+        for node in everybody:
+            next_index.setdefault(node, self.last_index + 1)
+            match_index.setdefault(node, 0)
+            heard_s.setdefault(node, self.clock.monotonic_s())
+        for known in (next_index, match_index, heard_s):
+            for node in [node for node in known if node not in everybody]:
+                del known[node]
+        self._set("otherNodes", voters)
+        self._set("readonlyNodes", observers)
+        if self._alone:
+            self._set("raftElectionDeadline", -math.inf)  # nobody to wait for
+
+    def _others(self, names: Iterable[str]) -> Nodes:
+        return Nodes(self.peer(name) for name in names if name != self.node)
+
+    def change_configuration(self, voters: Iterable[str], observers: Iterable[str]) -> int:
+        """Append another configuration; its index.  Raises `conflict`, `invalid`."""
+        old = self.configuration
+        new = configuration.make(voters, observers)
+        if not self.is_leader:
+            raise PlatformError("conflict", "only the leader changes who votes", leader=self.leader)
+        if not old.committed:
+            raise PlatformError("conflict", f"the change at {old.index} is still under way")
+        if not self.own_term_committed:
+            raise PlatformError("conflict", "this leader is too new: nothing is committed yet")
+        configuration.check_change(old, new, self.node)
+        missing = [name for name in new.voters if not self._in_touch(name)]
+        if old.voters != new.voters and 2 * len(missing) >= len(new.voters):
+            raise PlatformError(
+                "conflict",
+                "a majority of these voters would not be in touch",
+                hint="bring them back first, or change something else",
+                missing=missing,
+            )
+        if old.members == new.members and old.voters == new.voters:
+            return old.index
+        with self._entered():
+            return self._append(configuration.encode(new))
+
+    def _in_touch(self, name: str) -> bool:
+        if name == self.node:
+            return True
+        heard_s = self._get("lastResponseTime").get(self.peer(name), -math.inf)
+        recent = self.clock.monotonic_s() - heard_s < self.settings.leader_fallback_s
+        return self._is_connected(name) and (recent or not self.is_member(name))
+
+    def _is_connected(self, name: str) -> bool:
+        return bool(self._engine.isNodeConnected(self.peer(name)))
+
+    def followers(self) -> dict[str, Follower]:
+        """On the leader: every other member, by name."""
+        if not self.is_leader:
+            return {}
+        match_index, heard_s = self._get("raftMatchIndex"), self._get("lastResponseTime")
+        members, now_s = self._history.latest, self.clock.monotonic_s()
+        return {
+            name: Follower(
+                match_index=match_index[self.peer(name)],
+                heard_s=max(0.0, now_s - heard_s[self.peer(name)]),
+                voter=name in members.voters,
+                connected=self._is_connected(name),
+            )
+            for name in members.members
+            if name != self.node
+        }
+
+    def transfer(self, to: str) -> bool:
+        """Ask a voter to stand now, if it has everything that we have."""
+        if not self.is_leader or to == self.node or to not in self.voters:
+            return False
+        if self.followers()[to].match_index != self.last_index:
+            return False
+        with self._entered():
+            self._engine.transferLeadership(self.peer(to))
+        return True
 
     # -- snapshots -------------------------------------------------------------------------------
 
     def request_snapshot(self) -> None:
         """The next tick takes a copy of the state; `take_snapshot_job` gives the writing of it."""
+        self._snapshot_requested = True
         self._engine.forceLogCompaction()
 
     def take_snapshot_job(self) -> Callable[[], None] | None:
@@ -359,6 +547,19 @@ class Replica:
             self.journal.bytes_used > self.settings.compaction_bytes
             or entries > self.settings.compaction_entries
         )
+
+    # -- reads -----------------------------------------------------------------------------------
+
+    def read(self, number: int, *, confirm: bool = False) -> None:
+        """Ask for an index that a reader must have applied; `take_reads` tells when it has."""
+        self.reads.ask(number, confirm=confirm)
+
+    def take_reads(self) -> list[ReadOutcome]:
+        return self.reads.take()
+
+    def begin_round(self) -> int:
+        self._set("newAppendEntriesTime", 0)
+        return self._sequence + 1
 
     # -- what is known ---------------------------------------------------------------------------
 
@@ -380,14 +581,29 @@ class Replica:
         return str(node.id)
 
     @property
+    def voters(self) -> tuple[str, ...]:
+        return self._history.latest.voters
+
+    @property
+    def knows_members(self) -> bool:
+        return bool(self.voters)
+
+    @property
+    def _alone(self) -> bool:
+        return self.voters == (self.node,)
+
+    @property
     def has_peers(self) -> bool:
-        return bool(self._peers)
+        """Is there any other member, or may there be?"""
+        return self._history.latest.members != (self.node,)
 
     @property
     def role(self) -> str:
         if self.is_leader:
             return "leader"
-        return "follower" if self._get("raftState") == _FOLLOWER else "candidate"
+        if self.node not in self.voters:
+            return "observer"
+        return "follower" if self._get("raftState") == engine.FOLLOWER else "candidate"
 
     @property
     def term(self) -> int:
@@ -409,13 +625,37 @@ class Replica:
     def last_index(self) -> int:
         return self.journal.last_index
 
+    @property
+    def last_term(self) -> int:
+        return self.journal.entries[-1][2]
+
     def term_at(self, index: int) -> int | None:
         place = index - self.first_index
         entries = self.journal.entries
         return entries[place][2] if 0 <= place < len(entries) else None
 
+    @property
+    def own_term_committed(self) -> bool:
+        """Does this leader know what is committed?"""
+        return self.is_leader and self.term_at(self.commit_index) == self.term
+
+    def quorum_heard_s(self) -> float:
+        """On a leader: since when it has not heard of a majority."""
+        others = [self.peer(name) for name in self.voters if name != self.node]
+        needed = len(self.voters) // 2
+        if not needed:
+            return self.clock.monotonic_s()
+        heard_s = self._get("lastResponseTime")
+        return float(sorted((heard_s[node] for node in others), reverse=True)[needed - 1])
+
+    @property
+    def last_contact_s(self) -> float | None:
+        """Seconds since a leader was heard (a leader: a majority); None: never in this life."""
+        heard_s = self.quorum_heard_s() if self.is_leader else self.elections.heard_s
+        return None if heard_s is None else max(0.0, self.clock.monotonic_s() - heard_s)
+
+    def is_voter(self, peer: str) -> bool:
+        return self.peer(peer) in self._get("otherNodes")
+
     def is_member(self, peer: str) -> bool:
-        return any(node.id == peer for node in self._get("otherNodes"))
-
-
-_install_seams()
+        return self.is_voter(peer) or self.peer(peer) in self._get("readonlyNodes")

@@ -188,6 +188,11 @@ class Cgroups:
                     found.update(int(n) for n in listed.read_text().split())
         return found
 
+    @property
+    def parents(self) -> list[str]:
+        """The groups below which all containers are, one per hierarchy."""
+        return [str(h.root / self._parent) for h in self._all]
+
     def names(self) -> set[str]:
         """Containers that have a group in any hierarchy."""
         found: set[str] = set()

@@ -71,7 +71,7 @@ class _Cork:
     """The links with gathered bytes while somebody holds the cork; one a thread of control."""
 
     depth: ClassVar[int] = 0
-    links: ClassVar[set[_Gathering]] = set()
+    links: ClassVar[dict[_Gathering, None]] = {}  # in order, so that a simulated run repeats
 
 
 @contextmanager
@@ -116,11 +116,11 @@ class _Gathering(abc.ABC):
         self._outbox.append(data)
         self._outbox_bytes += len(data)
         if _Cork.depth and self._outbox_bytes < CORK_BYTES_MAX:
-            _Cork.links.add(self)
+            _Cork.links[self] = None
             return
         # One who reads must not be cut off for what we gathered ourselves: the kernel comes first.
         self.flush()
-        if self._outbox_bytes > OUTBOX_BYTES_MAX:
+        if self._outbox_bytes > self._outbox_bytes_max():
             self.overflowed = True
             self.close()
 
@@ -131,6 +131,9 @@ class _Gathering(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Give up the stream, and what is still queued with it; nothing the second time."""
+
+    def _outbox_bytes_max(self) -> int:
+        return OUTBOX_BYTES_MAX
 
     def _take(self) -> bytes | memoryview:
         """The next bytes to send, CHUNK_BYTES of them at most: copying all that is queued whenever

@@ -114,7 +114,30 @@ async def serve(
                 os.close(descriptor)
 
 
-async def _accept(listener: socket.socket, reserve: list[int]) -> list[socket.socket]:
+class Callers:
+    """Who calls at a listener, for servers that speak no JSON-RPC with strangers: one who comes
+    when there are no descriptors is hung up on without a word.  Owns the listener.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._reserve: list[int] = []
+        _keep_reserve(self._reserve)
+
+    async def accept(self) -> list[socket.socket]:
+        """Some callers, none after a shortage; raises OSError only for a useless listener."""
+        return await _accept(self._listener, self._reserve, tell=False)
+
+    def close(self) -> None:
+        self._listener.close()
+        for descriptor in self._reserve:
+            os.close(descriptor)
+        self._reserve.clear()
+
+
+async def _accept(
+    listener: socket.socket, reserve: list[int], *, tell: bool = True
+) -> list[socket.socket]:
     """Callers that wait, a few at a time: between two crowds everybody else gets a turn."""
     await trio.lowlevel.wait_readable(listener)
     accepted: list[socket.socket] = []
@@ -127,7 +150,7 @@ async def _accept(listener: socket.socket, reserve: list[int]) -> list[socket.so
         if exc.errno in _USELESS:
             raise
         if exc.errno in _SCARCE and not accepted:
-            _accept_and_refuse(listener, reserve)
+            _accept_and_refuse(listener, reserve, tell=tell)
             await trio.sleep(ACCEPT_PAUSE_S)
             _keep_reserve(reserve)
     return accepted
@@ -149,14 +172,15 @@ def _first(group: BaseException) -> BaseException:
     return group
 
 
-def _accept_and_refuse(listener: socket.socket, reserve: list[int]) -> None:
+def _accept_and_refuse(listener: socket.socket, reserve: list[int], *, tell: bool) -> None:
     """Out of descriptors: give up the reserve for one accept, so that the caller hears why."""
     if not reserve:
         return
     os.close(reserve.pop())
     try:
         sock, _ = listener.accept()
-        _refuse(sock, PlatformError("limit-exceeded", "the agent is out of file descriptors"))
+        if tell:
+            _refuse(sock, PlatformError("limit-exceeded", "the agent is out of file descriptors"))
         sock.close()
     except OSError:
         return

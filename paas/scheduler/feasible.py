@@ -7,7 +7,7 @@ stands against a node at once.  Platform document §4.6.7; architecture §7.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paas.base.errors import invalid
 from paas.scheduler import limits
@@ -16,20 +16,42 @@ from paas.scheduler.messages import Needs, NodeView
 
 @dataclass(slots=True)
 class Load:
-    """What is placed on one node: sums of limits, and instances per type."""
+    """What is placed on one node: sums of limits, and instances per type.
+
+    All sums are whole numbers, so that what was added and taken away again leaves exactly nothing.
+    """
 
     components: int = 0
     memory_bytes: int = 0
-    cpu: float = 0.0
+    cpu_milli: int = 0
     disk_bytes: int = 0
     types: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def cpu(self) -> float:
+        return self.cpu_milli / 1000
+
     def add(self, type_name: str, needs: Needs) -> None:
-        self.components += 1
-        self.memory_bytes += needs.memory_bytes
-        self.cpu += needs.cpu
-        self.disk_bytes += needs.disk_bytes
+        self._count(needs, 1)
         self.types[type_name] = self.types.get(type_name, 0) + 1
+
+    def remove(self, type_name: str, needs: Needs) -> None:
+        """Undo one `add` with the same arguments."""
+        self._count(needs, -1)
+        left = self.types[type_name] - 1
+        if left:
+            self.types[type_name] = left
+        else:
+            del self.types[type_name]
+
+    def _count(self, needs: Needs, sign: int) -> None:
+        self.components += sign
+        self.memory_bytes += sign * needs.memory_bytes
+        self.cpu_milli += sign * round(needs.cpu * 1000)
+        self.disk_bytes += sign * needs.disk_bytes
+
+    def copy(self) -> Load:
+        return replace(self, types=dict(self.types))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +89,23 @@ def reasons(
 ) -> tuple[str, ...]:
     """Everything that stands against this node; empty if it can take the component."""
     found = []
+    if needs.base not in node.bases:
+        found.append(f"base layer {needs.base!r} is not there")
+    found += [f"constraint {c} does not hold" for c in constraints if not c.holds(node)]
+    return (*room(node, load, needs), *found)
+
+
+def room(node: NodeView, load: Load, needs: Needs) -> tuple[str, ...]:
+    """What of the node's own stands against it: its state, and what it has left.
+
+    The same rule decides when the placement is applied, so that plans which were made at the same
+    time on different nodes do not overfill one together.
+    """
+    found = []
     if not node.online:
         found.append("offline")
     if node.cordoned:
         found.append("cordoned")
-    if needs.base not in node.bases:
-        found.append(f"base layer {needs.base!r} is not there")
-    found += [f"constraint {c} does not hold" for c in constraints if not c.holds(node)]
     if load.components >= limits.COMPONENTS_PER_NODE_MAX:
         found.append(f"has {load.components} components, the most a node takes")
     for word, used, wanted, capacity, overcommit in (

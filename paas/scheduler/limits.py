@@ -14,7 +14,11 @@ CPU_FULL = 32.0
 SPREAD_WEIGHT = 2.0
 """Instances of one type apart from each other."""
 
+DOMAIN_WEIGHT = 4.0
+"""Instances of one type in failure domains apart from each other, where nodes have such."""
+
 PRESSURE_WEIGHT = 1.0
 """Even pressure, on the resource of which a node has least left."""
 
 assert SPREAD_WEIGHT > PRESSURE_WEIGHT, "losing a node must not take all instances of a type"
+assert DOMAIN_WEIGHT > SPREAD_WEIGHT + PRESSURE_WEIGHT, "domains first, then nodes within them"

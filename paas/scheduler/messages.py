@@ -18,7 +18,11 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as the cluster state knows it.  A resource of 0 is unknown and bounds nothing."""
+    """One node as the cluster state knows it.  A resource of 0 is unknown and bounds nothing.
+
+    `domain` names what fails as one (a rack, a site, a machine with several nodes); empty: the node
+    fails alone.
+    """
 
     name: str
     memory_bytes: int = 0
@@ -27,6 +31,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     bases: tuple[str, ...] = ("host",)
     online: bool = True
     cordoned: bool = False
+    domain: str = ""
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,16 +12,23 @@ from collections.abc import Iterable, Sequence
 from paas.base.errors import PlatformError
 from paas.scheduler.feasible import Constraint, Load, parse_constraints, reasons
 from paas.scheduler.messages import Choice, NodeView, Placed, Request, Verdict
-from paas.scheduler.score import scores
+from paas.scheduler.score import Spread, scores
 
 
 def place(nodes: Sequence[NodeView], placed: Iterable[Placed], request: Request) -> list[Choice]:
     """One choice for each of `request.count`; raises `no-placement` or `invalid`."""
-    constraints = parse_constraints(request.constraints)
     loads = {node.name: Load() for node in nodes}
     for item in placed:
         if item.node in loads:
             loads[item.node].add(item.type, item.needs)
+    return place_on(nodes, loads, request)
+
+
+def place_on(nodes: Sequence[NodeView], loads: dict[str, Load], request: Request) -> list[Choice]:
+    """The same with sums that exist already; what is chosen is added to them."""
+    constraints = parse_constraints(request.constraints)
+    for node in nodes:
+        loads.setdefault(node.name, Load())
     choices = []
     for number in range(request.count):
         verdicts = judge(nodes, loads, request, constraints)
@@ -44,11 +51,11 @@ def judge(
         node.name: reasons(node, loads[node.name], request.needs, constraints) for node in nodes
     }
     candidates = [node for node in nodes if not against[node.name]]
-    most = max((loads[node.name].types.get(request.type, 0) for node in candidates), default=0)
+    spread = Spread.of(nodes, loads, candidates, request.type)
     good = [
         Verdict(
             node=node.name,
-            scores=scores(node, loads[node.name], request.needs, request.type, most),
+            scores=scores(node, loads[node.name], request.needs, request.type, spread),
         )
         for node in candidates
     ]

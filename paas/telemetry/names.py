@@ -18,7 +18,14 @@ LOG_KEYS: dict[str, str] = {
     "controller.trouble": "a step of a component's life failed and will be tried again",
     "library.message": "what a part without a logger of its own had to say",
     "log.dropped": "lines were dropped since their reader was too slow; `count` of them",
-    "node.not_reported": "what this node has could not be written into the cluster state",
+    "mesh.trouble": "a connection with another node failed, was refused, or broke",
+    "node.not_present": "this node could not be reported to the cluster; it is tried again",
+    "node.not_renewed": "the lease of this node was not prolonged",
+    "node.not_ready": "that components can be created here could not be told to the cluster",
+    "node.not_cleared": "what ran on this removed node could not be ended yet",
+    "node.not_declared_lost": "that another node is lost could not be written",
+    "node.not_given_up": "that another node is lost for good could not be written",
+    "node.member_change_failed": "the members of the replicated log could not be changed",
     "node.ready": "all agents of the node run: components can be created",
 }
 

@@ -1,13 +1,17 @@
 """A whole component controller in one process: real state, keepers and answers; fake node below.
 
-Api ── Controller ── FakeLog (real machine)
-           ├──────── FakeContainers
-           └──────── FakeHarnesses
+    Api ── Controller ── FakeLog (real machine)
+               ├──────── FakeContainers
+               └──────── FakeHarnesses
+
+`ControlledCluster` has several of them over one log, with the real section "nodes" and a ring that
+is dealt by a rule.  Nothing here draws by itself: entropy comes from a seed.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -16,6 +20,7 @@ import trio.testing
 
 from paas.base.errors import PlatformError
 from paas.controller import messages
+from paas.controller.admission import node_view
 from paas.controller.agent import Controller
 from paas.controller.api import Api, Neighbours
 from paas.controller.commands import RegisterType
@@ -25,6 +30,10 @@ from paas.controller.state import ControllerState
 from paas.harness.messages import Event
 from paas.hub.state import GroupState
 from paas.hub.watches import Watches
+from paas.node.lifecycle import NodeEvent
+from paas.node.messages import NodeChanged
+from paas.node.state import ChangeNode, DrainNode, LoseNode, NodeRegister, ReportNode
+from paas.raft.machine import Section
 from paas.rpc.dispatch import Context
 from paas.rpc.envelope import Request
 from paas.rpc.peer import Peer
@@ -32,6 +41,7 @@ from paas.scheduler.messages import NodeView
 from paas.testing.fake_containers import Behaviour, FakeContainers
 from paas.testing.fake_harnesses import FakeHarnesses
 from paas.testing.fake_log import FakeLog
+from paas.wire.registry import Method, P, R
 
 NODE = "n1"
 BUNDLE = "sha256:" + "0" * 64
@@ -93,29 +103,86 @@ def manifest(name: str = "greeter", version: str = "1.0.0", **supervision: Any) 
     }
 
 
+class PresentRing:
+    """The section "ring": virtual nodes go round among the nodes that are present."""
+
+    name = "ring"
+
+    def __init__(self, register: NodeRegister) -> None:
+        self.commands: dict[type, Any] = {}
+        self._register = register
+        self._epoch = 0
+
+    def primary(self, virtual_node: int) -> str:
+        present = [node.name for node in self._register.nodes() if node.present]
+        return present[virtual_node % len(present)] if present else ""
+
+    def epoch(self, _virtual_node: int) -> int:
+        return self._epoch
+
+    def react(self, event: Any, ctx: Any) -> None:
+        if isinstance(event, NodeChanged):
+            self._epoch = ctx.index
+
+    def snapshot(self) -> Any:
+        return self._epoch
+
+    def restore(self, plain: Any) -> None:
+        self._epoch = plain
+
+
+class Common:
+    """What the nodes of a cluster have in common: clock, log and state."""
+
+    def __init__(self, commit_s: float, seed: int, *, several: bool) -> None:
+        self.entropy = SeededEntropy(seed)
+        self.clock = TrioClock()
+        self.state = ControllerState()
+        self.groups = GroupState()
+        self.register = NodeRegister()
+        self.ring = PresentRing(self.register) if several else None
+        sections: list[Section] = [self.state, self.groups]
+        if self.ring is not None:
+            sections += [self.register, self.ring]
+        self.log = FakeLog(sections, self.clock, self.entropy, commit_s=commit_s)
+        self.bundles = {BUNDLE}
+        self.events: list[Any] = []
+        self.log.subscribe(lambda _index, events: self.events.extend(events))
+        self.by_name: dict[str, ControlledNode] = {}
+
+
 class ControlledNode:
     """See the module's text.  `restart_controller` does what a restart of the hub does."""
 
-    def __init__(self, nursery: trio.Nursery, *, commit_s: float = 0.004, seed: int = 0) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *,
+        commit_s: float = 0.004,
+        seed: int = 0,
+        name: str = NODE,
+        common: Common | None = None,
+    ) -> None:
+        self.name = name
         self.now = Behaviour()
         """What components do that are started from now on."""
         self.by_incarnation: dict[int, Behaviour] = {}
         """What those of certain incarnations do instead."""
         self._nursery = nursery
-        self.entropy = SeededEntropy(seed)
-        self.clock = TrioClock()
-        self.state = ControllerState()
-        self.groups = GroupState()
-        self.log = FakeLog([self.state, self.groups], self.clock, self.entropy, commit_s=commit_s)
+        common = common or Common(commit_s, seed, several=False)
+        common.by_name[name] = self
+        self.common = common
+        self.entropy, self.clock, self.log = common.entropy, common.clock, common.log
+        self.state, self.groups = common.state, common.groups
+        self.bundles, self.events = common.bundles, common.events
+        self.view = self.log.view()
+        """The log as this node has it: `cut_off` and `come_back` are there."""
         self.containers = FakeContainers(nursery, self._behaviour)
         self.harnesses = FakeHarnesses(nursery, self.containers)
         self.log_lines = LogLines()
-        self.nodes = [NodeView(name=NODE)]
-        self.bundles = {BUNDLE}
+        self.nodes = [NodeView(name=name)]
         self.bugs: list[Exception] = []
         self.troubles: list[str] = []
-        self.events: list[Any] = []
-        self.log.subscribe(lambda _index, events: self.events.extend(events))
         self._scope = trio.CancelScope()
         self._make_controller()
 
@@ -125,9 +192,9 @@ class ControlledNode:
     def _make_controller(self) -> None:
         self.watches = Watches()
         self.controller = Controller(
-            node=NODE,
+            node=self.name,
             state=self.state,
-            log=self.log,
+            log=self.view,
             containers=self.containers,
             harnesses=self.harnesses,
             watches=self.watches,
@@ -136,11 +203,13 @@ class ControlledNode:
             on_started=lambda: None,
             on_trouble=lambda component, error: self.troubles.append(f"{component}: {error}"),
             on_bug=lambda _where, bug: self.bugs.append(bug),
+            nodes=self._views,
+            ring=self.common.ring,
         )
         self.api = Api(
             self.controller,
             Neighbours(
-                nodes=lambda: self.nodes,
+                nodes=self._views,
                 groups_of=self.groups.groups_of,
                 has_bundle=lambda digest: digest in self.bundles,
                 log_tail=self.log_lines,
@@ -148,8 +217,33 @@ class ControlledNode:
                 version="0",
                 log_status=dict,
                 hub_status=dict,
+                remote=self if self.common.ring is not None else None,
+                drain=self._drain if self.common.ring is not None else None,
+                staleness=lambda: None if self.view.connected else 1.5,
             ),
         )
+
+    def _views(self) -> list[NodeView]:
+        if self.common.ring is None:
+            return self.nodes
+        return [node_view(node) for node in self.common.register.nodes()]
+
+    async def _drain(self, node: str) -> None:
+        await self.view.propose(DrainNode(node=node, draining=True))
+
+    async def request(self, node: str, method: Method[P, R], params: P, timeout_s: float) -> R:
+        """`controller.ports.Remote`: the hub of another node answers."""
+        other = self.common.by_name[node]
+        await trio.lowlevel.checkpoint()
+        if not (self.view.connected and other.view.connected):
+            raise PlatformError("not-available", f"{node} cannot be reached")
+        context = other.context(timeout_s=timeout_s)
+        answer: Any
+        if method.name == messages.FIGURES.name:
+            answer = await other.api.figures(cast(messages.GetFigures, params), context)
+        else:
+            answer = await other.api.terminate_here(cast(messages.TerminateHere, params), context)
+        return cast(R, answer)
 
     async def start(self) -> None:
         """Run the controller, and connect it to the container controller and the harnesses."""
@@ -223,3 +317,74 @@ class ControlledNode:
                 if instance.state in states and instance.incarnation >= incarnation:
                     return instance
                 await self.controller.wait_change(component)
+
+
+class ControlledCluster:
+    """Several controlled nodes.  A node that is lost is cut off, and its fence has killed."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        names: Sequence[str] = ("n1", "n2", "n3"),
+        *,
+        commit_s: float = 0.004,
+        seed: int = 0,
+        memory_bytes: int = 1 << 30,
+    ) -> None:
+        self.common = Common(commit_s, seed, several=True)
+        self.memory_bytes = memory_bytes
+        self.nodes = {
+            name: ControlledNode(nursery, name=name, common=self.common) for name in names
+        }
+
+    def __getitem__(self, name: str) -> ControlledNode:
+        return self.nodes[name]
+
+    @property
+    def first(self) -> ControlledNode:
+        """A node that can be asked: one that is not cut off."""
+        return next(node for node in self.nodes.values() if node.view.connected)
+
+    async def start(self) -> None:
+        for name, node in self.nodes.items():
+            await self.report(name)
+            await node.start()
+
+    async def report(self, name: str) -> None:
+        """The node joins, and can be given components."""
+        report = ReportNode(
+            node=name, memory_bytes=self.memory_bytes, cpu=2.0, leased=True, cleared=True
+        )
+        await self.common.log.propose(report)
+        await self.common.log.propose(ChangeNode(node=name, event=NodeEvent.READY))
+
+    def cut_off(self, name: str) -> None:
+        """Its hub hears of nothing, and when its lease is over its fence kills what it runs."""
+        self[name].view.cut_off()
+        self[name].containers.kill_all()
+
+    async def declare_lost(self, name: str) -> None:
+        node = self.common.register.get(name)
+        epoch = 0 if node is None else node.epoch
+        await self.common.log.propose(LoseNode(node=name, epoch=epoch, term=1))
+
+    async def lose(self, name: str) -> None:
+        self.cut_off(name)
+        await self.declare_lost(name)
+
+    async def come_back(self, name: str) -> None:
+        """It is connected again, learns what it missed, and joins."""
+        self[name].view.come_back()
+        await self.report(name)
+
+    def running(self) -> dict[str, list[str]]:
+        """Component to the nodes on which a container of it runs."""
+        found: dict[str, list[str]] = {}
+        for name, node in self.nodes.items():
+            for component in node.containers.running():
+                found.setdefault(component, []).append(name)
+        return found
+
+    @property
+    def bugs(self) -> list[Exception]:
+        return [bug for node in self.nodes.values() for bug in node.bugs]

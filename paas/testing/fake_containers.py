@@ -104,6 +104,11 @@ class FakeContainers:
         if self.listener is not None:
             self.listener.containers_lost()
 
+    def kill_all(self) -> None:
+        """The fence: this node may run nothing any more."""
+        for component in self.running():
+            self.end(component, "killed")
+
     def end(self, component: str, reason: str) -> None:
         """The container's processes end, for this reason."""
         container = self.table.get(component)

@@ -1,6 +1,10 @@
 """A replicated log of one replica without disk: the real machine, real encoding, a given latency.
 
 Commands that are proposed in the same `commit_s` are committed together, as a group sync does.
+
+`view()` is the log as one node of several has it.  A node that is cut off is told nothing and can
+propose nothing; when it is back it is told that its state was replaced, as a replica that was left
+far behind.  (What it reads is the state as it is: how an old state reads is for the simulator.)
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import trio
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.raft.command import SEED_BYTES, Stamp, encode
-from paas.raft.machine import Applied, Machine, Section
+from paas.raft.machine import Applied, Machine, Section, StateReplaced
 
 Subscriber = Callable[[int, Sequence[Any]], None]
 
@@ -86,3 +90,44 @@ class FakeLog:
 
     def applied(self) -> int:
         return len(self.entries)
+
+    def view(self) -> LogView:
+        """The log as one node has it."""
+        return LogView(self)
+
+
+class LogView:
+    """See the module's text."""
+
+    def __init__(self, log: FakeLog) -> None:
+        self._log = log
+        self._subscribers: list[Subscriber] = []
+        self.connected = True
+        log.subscribe(self._tell)
+
+    def _tell(self, index: int, events: Sequence[Any]) -> None:
+        if self.connected:
+            for subscriber in tuple(self._subscribers):
+                subscriber(index, events)
+
+    def cut_off(self) -> None:
+        self.connected = False
+
+    def come_back(self) -> None:
+        """The node has the state of the others again, and learnt of it as a whole."""
+        self.connected = True
+        index = self._log.applied()
+        self._tell(index, [StateReplaced(index=index)])
+
+    async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any:
+        if not self.connected:
+            await trio.sleep(min(timeout_s, 0.05))
+            raise PlatformError("unavailable", "there is no majority")
+        return await self._log.propose(command, timeout_s=timeout_s)
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    def applied(self) -> int:
+        return self._log.applied()

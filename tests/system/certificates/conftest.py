@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,18 +96,30 @@ class Manager:
 
 
 @pytest.fixture
-def manager() -> Iterator[Manager]:
+def make_manager() -> Iterator[Callable[[], Manager]]:
+    """Managers, each in a directory of its own."""
     if os.geteuid() != 0:
         pytest.fail("system tests need root")
-    place = Path(tempfile.mkdtemp(prefix="certificates-"))
-    place.chmod(0o755)
-    for name, mode in (("state", 0o700), ("run", 0o755)):
-        (place / name).mkdir()
-        (place / name).chmod(mode)
-        os.chown(place / name, MANAGER_UID, MANAGER_UID)
-    one = Manager(place)
+    made: list[Manager] = []
+
+    def make() -> Manager:
+        place = Path(tempfile.mkdtemp(prefix="certificates-"))
+        place.chmod(0o755)
+        for name, mode in (("state", 0o700), ("run", 0o755)):
+            (place / name).mkdir()
+            (place / name).chmod(mode)
+            os.chown(place / name, MANAGER_UID, MANAGER_UID)
+        made.append(Manager(place))
+        return made[-1]
+
     try:
-        yield one
+        yield make
     finally:
-        one.end()
-        shutil.rmtree(place)
+        for one in made:
+            one.end()
+            shutil.rmtree(one.place)
+
+
+@pytest.fixture
+def manager(make_manager: Callable[[], Manager]) -> Manager:
+    return make_manager()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -12,15 +13,19 @@ from pathlib import Path
 
 import pytest
 import trio
+from cryptography import x509 as library
+from cryptography.hazmat.primitives import hashes
 
 from paas.base.errors import PlatformError
 from paas.certificates import client
-from paas.identity import tls
+from paas.certificates.state import Store
+from paas.identity import csr, keys, tls, x509
 from paas.identity.names import AgentName
 from paas.identity.tls import Identity
 from paas.identity.verify import trust, verify
 from paas.real.clock import SystemClock
 from paas.real.entropy import SystemEntropy
+from paas.real.files import SystemFiles
 
 pytestmark = pytest.mark.system
 
@@ -433,3 +438,95 @@ async def test_nobody_at_the_socket_is_said_so(tmp_path) -> None:
     with pytest.raises(PlatformError) as caught:
         await client.authority(str(tmp_path / "nothing"))
     assert caught.value.code == "unavailable"
+
+
+# -- authorities of nodes ------------------------------------------------------------------------
+
+
+def old_directory(directory: Path) -> str:
+    """A state directory as it was before there were authorities of nodes; its key's fingerprint."""
+    key = keys.make_key()
+    life_s = 86_400 * 3_000
+    new = x509.make_authority("c1", key, serial=5, now_ms=CLOCK.now_ms(), life_s=life_s)
+    builder = library.CertificateBuilder(
+        new.subject,
+        new.subject,
+        key.public_key(),
+        5,
+        new.not_valid_before_utc,
+        new.not_valid_after_utc,
+    )
+    for extension in new.extensions:
+        value = extension.value
+        if isinstance(value, library.BasicConstraints):
+            value = library.BasicConstraints(ca=True, path_length=0)
+        builder = builder.add_extension(value, extension.critical)
+    authority = x509.Authority(builder.sign(key, hashes.SHA256()), key)
+    store = Store(SystemFiles(str(directory)))
+    store.save_authority(authority)
+    store.save_issued([])
+    for path in directory.iterdir():
+        os.chown(path, 54_321, 54_321)
+    return keys.fingerprint(key.public_key())
+
+
+async def test_an_old_directory_is_brought_up_to_date_at_the_start(manager) -> None:
+    fingerprint = old_directory(manager.directory)
+    manager.start()
+    about = await client.authority(manager.socket_path)
+    assert (about.fingerprint, about.holder) == (fingerprint, True)
+    hub, node = await identity(manager, HUB), await identity(manager, NODE)
+    assert await who_calls(hub, node) == NODE
+    before = manager.authority
+    manager.kill()
+    manager.start()
+    assert manager.authority == before
+
+
+async def who_calls(server: Identity, caller: Identity) -> AgentName:
+    near, far = socket.socketpair()
+    found: list[AgentName] = []
+
+    async def accept() -> None:
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(near))
+        stream = trio.SSLStream(plain, tls.server_context(server), server_side=True)
+        await stream.do_handshake()
+        trusted = trust("c1", [server.authority_pem])
+        found.append(tls.authenticate(stream, trusted, CLOCK.now_ms(), {"node"})[0])
+        await trio.aclose_forcefully(stream)
+
+    async def dial() -> None:
+        plain = trio.SocketStream(trio.socket.from_stdlib_socket(far))
+        stream = trio.SSLStream(plain, tls.client_context(caller))
+        await stream.do_handshake()
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.receive_some(1)
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
+            nursery.start_soon(dial)
+    return found[0]
+
+
+async def test_only_the_hub_s_user_has_nodes_certified(manager) -> None:
+    manager.start(hub_uid=NOBODY)
+    request = csr.make_node("c1", "n2", keys.make_key()).decode()
+    params = {"request": request, "node": "n2"}
+    asked = {"method": "certificates.certify_node", "params": params}
+    answer = as_user(NOBODY, manager.socket_path, asked)
+    assert answer["result"]["chain"].count("BEGIN CERTIFICATE") == 2
+    refused = as_user(NOBODY - 1, manager.socket_path, asked)
+    assert refused["error"]["data"]["code"] == "denied"
+
+
+async def test_the_hub_renews_its_node_s_authority_only_when_it_is_time(manager) -> None:
+    manager.start()
+    carried: list[str] = []
+
+    async def certify(request: str) -> str:
+        carried.append(request)
+        return await client.certify_node(manager.socket_path, request, "n1")
+
+    assert not await client.renew_node_authority(manager.socket_path, certify)
+    assert carried == []

@@ -10,12 +10,14 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 import trio
@@ -25,6 +27,7 @@ from paas.container.hooks.contract import Hook
 from paas.container.messages import ContainerSpec, Exited, Limits, Started
 from paas.container.settings import ContainerSettings
 from paas.real.clock import SystemClock
+from paas.real.kernel_orphans import reap_orphans
 
 _HERE = Path(__file__).parent
 _COUNTER = itertools.count()
@@ -150,6 +153,46 @@ class Node:
         }
 
 
+class Controller:
+    """A controller in its own process."""
+
+    def __init__(self, node: Node) -> None:
+        settings = msgspec.json.encode(node.settings).decode()
+        self.process = subprocess.Popen(
+            [sys.executable, str(_HERE / "controller_process.py"), settings],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    async def read(self, key: str) -> Any:
+        assert self.process.stdout is not None
+        with trio.fail_after(30):
+            while True:
+                line = await trio.to_thread.run_sync(self.process.stdout.readline)
+                assert line, "the controller ended"
+                value = json.loads(line)
+                if key in value:
+                    return value[key]
+                assert "error" not in value, value
+
+    async def ask(self, key: str, command: dict[str, Any]) -> Any:
+        self.tell(command)
+        return await self.read(key)
+
+    def tell(self, command: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
+
 def _loop_devices(state: str) -> list[str]:
     found = []
     for path in Path("/sys/block").glob("loop*/loop/backing_file"):
@@ -201,6 +244,7 @@ async def fresh_node(tmp_path: Path) -> AsyncIterator[Node]:
     await engine.teardown_node()
     assert not any(node.leftovers().values()), node.leftovers()
     for _ in range(200):  # what was killed last may be on its way out still
+        reap_orphans(children)  # as the node controller does with what a dead template leaves
         left = {p.pid for p in psutil.Process().children(recursive=True)} - children
         if not left:
             break
@@ -213,6 +257,20 @@ async def node(fresh_node: Node) -> AsyncIterator[Node]:
     """A node whose engine runs."""
     async with fresh_node.running():
         yield fresh_node
+
+
+@pytest.fixture
+async def launch(fresh_node: Node) -> AsyncIterator[Callable[[Node], Controller]]:
+    """Starts controllers as processes; those that still run are killed before the node goes."""
+    started: list[Controller] = []
+
+    def start(node: Node) -> Controller:
+        started.append(Controller(node))
+        return started[-1]
+
+    yield start
+    for controller in started:
+        controller.kill()
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
     python controller_process.py SETTINGS-JSON
 
-Reads one JSON command a line: {"start": {spec}} or {"list": true}; prints one JSON value a line:
-{"ready": true}, {"started": {...}}, {"exited": {...}}, {"list": [...]}, {"error": "..."}.
+Reads one JSON command a line: {"start": {spec}}, {"list": true} or {"lease": deadline}; prints one
+JSON value a line: {"ready": true}, {"started": {...}}, {"exited": {...}}, {"list": [...]},
+{"leased": deadline}, {"error": "..."}.
 """
 
 # ruff: noqa: T201
@@ -44,6 +45,9 @@ async def obey(engine: Engine, command: dict[str, Any]) -> None:
             say({"started": await engine.start(spec)})
         except PlatformError as exc:
             say({"error": str(exc)})
+    elif "lease" in command:
+        await engine.lease(command["lease"])
+        say({"leased": command["lease"]})
     elif "list" in command:
         say({"list": engine.list()})
 

@@ -118,7 +118,7 @@ print(json.dumps({fd: os.readlink("/proc/self/fd/" + fd) for fd in os.listdir("/
     found = await node.python(source)
     assert {fd for fd, path in found.items() if not path.startswith("/proc/")} <= {"0", "1", "2"}
     started = await node.start("sleep", "60")
-    while len(node.processes()) < 2:  # until pid 1 has been told to go and has started it
+    while not any("sleep" in line for line in node.processes()):  # until pid 1 has started it
         await trio.sleep(0.01)
     folder = Path(f"/proc/{started.pid}/fd")
     targets = {entry.name: os.readlink(entry) for entry in folder.iterdir()}

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ import trio
 
 pytestmark = pytest.mark.system
 
-_CONTROLLER = Path(__file__).with_name("controller_process.py")
 NOTHING: dict[str, list[str]] = {
     "mounts": [],
     "groups": [],
@@ -27,50 +24,15 @@ NOTHING: dict[str, list[str]] = {
 }
 
 
-class Controller:
-    """A controller in its own process."""
-
-    def __init__(self, node: Any) -> None:
-        settings = msgspec.json.encode(node.settings).decode()
-        self.process = subprocess.Popen(
-            [sys.executable, str(_CONTROLLER), settings],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    async def read(self, key: str) -> Any:
-        assert self.process.stdout is not None
-        with trio.fail_after(30):
-            while True:
-                line = await trio.to_thread.run_sync(self.process.stdout.readline)
-                assert line, "the controller ended"
-                value = json.loads(line)
-                if key in value:
-                    return value[key]
-                assert "error" not in value, value
-
-    def tell(self, command: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
-
-
 def order(node: Any, *command: str) -> dict[str, Any]:
     return {"start": msgspec.to_builtins(node.spec(*command))}
 
 
 async def test_a_component_survives_the_controller_and_its_end_is_told_once(
     fresh_node: Any,
+    launch: Any,
 ) -> None:
-    controller = Controller(fresh_node)
+    controller = launch(fresh_node)
     await controller.read("ready")
     wait = "while [ ! -e /app/stop ]; do sleep 0.05; done; exit 5"
     controller.tell(order(fresh_node, "sh", "-c", wait))
@@ -97,8 +59,10 @@ async def test_a_component_survives_the_controller_and_its_end_is_told_once(
         assert fresh_node.container_leftovers() == NOTHING
 
 
-async def test_an_end_while_no_controller_looked_is_told_by_the_next(fresh_node: Any) -> None:
-    controller = Controller(fresh_node)
+async def test_an_end_while_no_controller_looked_is_told_by_the_next(
+    fresh_node: Any, launch: Any
+) -> None:
+    controller = launch(fresh_node)
     await controller.read("ready")
     controller.tell(order(fresh_node, "sh", "-c", "sleep 0.5; exit 6"))
     started = await controller.read("started")
@@ -123,9 +87,9 @@ def _is_zombie(pid: int) -> bool:
 
 @pytest.mark.parametrize("delay_ms", [0, 2, 4, 6, 8, 10, 12, 15, 20, 30])
 async def test_a_kill_while_a_container_is_made_leaves_it_whole_or_not_at_all(
-    fresh_node: Any, delay_ms: int
+    fresh_node: Any, launch: Any, delay_ms: int
 ) -> None:
-    controller = Controller(fresh_node)
+    controller = launch(fresh_node)
     await controller.read("ready")
     for _ in range(3):
         controller.tell(order(fresh_node, "sleep", "60"))
@@ -176,8 +140,8 @@ async def test_a_record_of_another_boot_is_cleared(fresh_node: Any) -> None:
         assert fresh_node.container_leftovers() == NOTHING
 
 
-async def test_the_bridge_is_the_only_link_after_a_kill(fresh_node: Any) -> None:
-    controller = Controller(fresh_node)
+async def test_the_bridge_is_the_only_link_after_a_kill(fresh_node: Any, launch: Any) -> None:
+    controller = launch(fresh_node)
     await controller.read("ready")
     controller.kill()
     async with fresh_node.running(), trio.open_nursery() as nursery:

@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from paas.base.errors import PlatformError
 from paas.certificates.authority import Authority, open_authority
+from paas.certificates.join_state import CreateJoinToken, JoinTokenState, new_token
+from paas.certificates.joining import JoinService
 from paas.certificates.manager import CertificateService
 from paas.certificates.settings import Settings
 from paas.certificates.state import Store
+from paas.identity import csr, join_tokens, keys, x509
 from paas.identity.names import AgentName
+from paas.raft.command import SEED_BYTES, Stamp, encode
+from paas.raft.machine import Machine
 from paas.rpc.link import PeerCredentials
 
 
@@ -163,7 +169,9 @@ class Rig:
     cut_off: type[BaseException] = CutOffError
 
     def open(self, cluster: str = "c1") -> tuple[Authority, bool]:
-        return open_authority(cluster, Store(self.disk), self.clock, self.entropy)
+        return open_authority(
+            cluster, self.settings.node, Store(self.disk), self.clock, self.entropy
+        )
 
     def service(self) -> CertificateService:
         return CertificateService(
@@ -185,9 +193,101 @@ class Rig:
         return str(self.events[-1][1]["reason"])
 
 
+class TokenLog:
+    """The section of join tokens on a real machine; stamps come from a clock."""
+
+    def __init__(self, clock: FixedClock) -> None:
+        self.clock = clock
+        self.state = JoinTokenState()
+        self.machine = Machine([self.state])
+        self.index = 0
+        self.events: list[object] = []
+
+    def apply(self, command: object, *, time_ms: int | None = None) -> object:
+        """The result of a command; an error is raised."""
+        self.index += 1
+        stamp = Stamp(
+            self.clock.now_ms() if time_ms is None else time_ms, bytes(SEED_BYTES), "t", self.index
+        )
+        applied = self.machine.apply(self.index, encode(command, stamp))
+        self.events += applied.events
+        if applied.error is not None:
+            raise applied.error
+        return applied.result
+
+    async def propose(self, command: object) -> object:
+        return self.apply(command)
+
+    def token(self, authority: str = "ab" * 32, life_s: int = 600) -> str:
+        """A token that the state knows."""
+        digest = hashlib.sha256(self.index.to_bytes(8, "big")).digest()
+        text, command = new_token(
+            digest[: join_tokens.ENTROPY_BYTES],
+            authority,
+            now_ms=self.clock.now_ms(),
+            life_s=life_s,
+            created_by="tests",
+        )
+        assert isinstance(command, CreateJoinToken)
+        self.apply(command)
+        return text
+
+
+class Cluster:
+    """A cluster of one node, the holder, that lets others in."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.authority = self.rig.open()[0]
+        self.clock = self.rig.clock
+        self.log = TokenLog(self.clock)
+        self.taken: dict[str, str] = {}  # node -> key
+        self.holder_is_there = True
+        self.notices: list[tuple[str, dict[str, object]]] = []
+        self.service = JoinService(
+            "c1",
+            propose=self.log.propose,
+            certify=self.certify,
+            peers=lambda: {"n1": "192.0.2.1:7000"},
+            check=self.check,
+            clock=self.clock,
+            notice=lambda event, **fields: self.notices.append((event, fields)),
+            version="1.2",
+        )
+
+    def token(self, life_s: int = 600) -> str:
+        return self.log.token(self.authority.fingerprint, life_s)
+
+    def check(self, node: str, key: str, address: str) -> None:
+        if self.taken.get(node, key) != key:
+            raise PlatformError("conflict", f"there is a node {node} already")
+
+    async def certify(self, request: str, node: str) -> str:
+        if not self.holder_is_there:
+            raise PlatformError("unavailable", "the holder of the key does not answer")
+        return self.authority.certify_node(csr.read_node(request.encode()))
+
+    def shown(self, role: str = "hub") -> tuple[bytes, ...]:
+        """The chain that the hub of the holder shows, DER."""
+        name = AgentName("c1", "n1", role, "h1")
+        asked = csr.read(csr.make(name, keys.make_key()))
+        pem = self.authority.issue(name, asked, life_s=86_400) + self.authority.pem
+        return tuple(x509.certificate_der(one) for one in x509.read_chain(pem.encode()))
+
+
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def log() -> TokenLog:
+    return TokenLog(FixedClock())
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,22 @@ from __future__ import annotations
 import errno
 
 import pytest
+from cryptography import x509 as library
+from cryptography.hazmat.primitives import hashes
 
 from paas.base.errors import LocalError, PlatformError
 from paas.certificates import authority as module
+from paas.certificates import node_chain
 from paas.certificates.authority import refusal
 from paas.certificates.lifecycle import Certificate
-from paas.certificates.limits import AUTHORITY_LIFE_S
-from paas.certificates.state import AUTHORITY_FILE, ISSUED_FILE, Store
+from paas.certificates.limits import AUTHORITY_LIFE_S, NODE_AUTHORITY_LIFE_S
+from paas.certificates.state import (
+    AUTHORITY_FILE,
+    ISSUED_FILE,
+    NODE_AUTHORITY_FILE,
+    NODE_KEY_FILE,
+    Store,
+)
 from paas.identity import csr, keys, x509
 from paas.identity.names import AgentName
 from paas.identity.verify import verify
@@ -129,7 +138,11 @@ def test_no_certificate_outlives_its_authority(rig) -> None:
 def test_what_is_issued_is_believed(rig) -> None:
     authority, _ = rig.open()
     leaf = issue(authority, rig.name("node"))
-    verdict = verify(x509.certificate_der(leaf), authority.trust, rig.clock.now_ms(), {"node"})
+    above = [authority.node_pem.encode()]
+    now_ms = rig.clock.now_ms()
+    der = x509.certificate_der(leaf)
+    assert not verify(der, authority.trust, now_ms, {"node"}).accepted
+    verdict = verify(der, authority.trust, now_ms, {"node"}, chain=above)
     assert verdict.name == rig.name("node")
 
 
@@ -149,11 +162,12 @@ def test_a_renewed_certificate_is_marked_and_stays_on_record(rig) -> None:
         issue(authority, rig.name(), renews=old.serial_number)
     states = {r.serial: r.state for r in Store(rig.disk).load_issued() or []}
     assert states[f"{old.serial_number:032x}"] is Certificate.RENEWED
-    assert len(states) == 3
+    assert len(states) == 4
+    assert authority.certificates == 3
 
 
 def test_too_many_certificates_on_record_are_refused(rig, monkeypatch) -> None:
-    monkeypatch.setattr(module, "ISSUED_MAX", 2)
+    monkeypatch.setattr(module, "ISSUED_MAX", 3)  # one is that of the node's authority
     authority, _ = rig.open()
     issue(authority, rig.name())
     issue(authority, rig.name())
@@ -173,7 +187,6 @@ class SameEntropy:
 def test_a_serial_number_is_never_used_twice(rig) -> None:
     rig.entropy = SameEntropy()
     authority, _ = rig.open()
-    issue(authority, rig.name())
     with pytest.raises(LocalError, match="entropy"):
         issue(authority, rig.name())
 
@@ -182,3 +195,126 @@ def test_a_request_for_what_was_not_granted_is_refused_with_the_reason(rig) -> N
     assert refusal(rig.name(), ask(rig.name())) == ""
     assert "asks for node a1" in refusal(rig.name("hub"), ask(rig.name("node")))
     assert "no role" in refusal(rig.name("stranger"), ask(rig.name("stranger")))
+
+
+# -- authorities of nodes ------------------------------------------------------------------------
+
+
+def make_old(rig) -> x509.Certificate:
+    """Turn the directory into one from before there were authorities of nodes."""
+    rig.open()
+    key = Store(rig.disk).load_authority().key
+    new = x509.make_authority("c1", key, serial=5, now_ms=rig.clock.now_ms(), life_s=10_000_000)
+    builder = library.CertificateBuilder(
+        new.subject,
+        new.subject,
+        key.public_key(),
+        5,
+        new.not_valid_before_utc,
+        new.not_valid_after_utc,
+    )
+    for extension in new.extensions:
+        value = extension.value
+        if isinstance(value, library.BasicConstraints):
+            value = library.BasicConstraints(ca=True, path_length=0)
+        builder = builder.add_extension(value, extension.critical)
+    old = builder.sign(key, hashes.SHA256())
+    for name in (NODE_KEY_FILE, NODE_AUTHORITY_FILE):
+        del rig.disk.names[name]
+    Store(rig.disk).save_issued([])
+    Store(rig.disk).save_authority(x509.Authority(old, key))
+    return old
+
+
+def test_an_old_directory_is_brought_up_to_date_and_what_it_signed_stays_good(rig) -> None:
+    old = make_old(rig)
+    pair = Store(rig.disk).load_authority()
+    name = rig.name()
+    leaf = x509.make_leaf(
+        pair,
+        name,
+        keys.make_key().public_key(),
+        serial=3,
+        now_ms=rig.clock.now_ms(),
+        life_s=3_600,
+        capabilities=frozenset(),
+    )
+    authority, made = rig.open()
+    assert not made
+    assert authority.fingerprint == keys.fingerprint(x509.public_key(old))
+    assert authority.facts.path_length == 1
+    assert authority.facts.end_ms == x509.facts(old).end_ms
+    now_ms = rig.clock.now_ms()
+    assert verify(x509.certificate_der(leaf), authority.trust, now_ms).name == name
+    new = authority.issue(name, ask(name), life_s=3_600).encode()
+    assert verify(new, authority.trust, now_ms).name == name
+    assert rig.open()[0].pem == authority.pem
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_bringing_up_to_date_can_be_cut_off_anywhere(rig, power: bool) -> None:
+    whole = type(rig)()
+    make_old(whole)
+    before = whole.disk.operations
+    whole.open()
+    for steps in range(whole.disk.operations - before):
+        cut = type(rig)()
+        old = make_old(cut)
+        cut.disk.cut_after = steps
+        with pytest.raises(rig.cut_off):
+            cut.open()
+        cut.disk.cut_after = None
+        if power:
+            cut.disk.power_cut()
+        assert cut.open()[0].fingerprint == keys.fingerprint(x509.public_key(old))
+
+
+def test_the_holder_renews_its_own_node_s_authority_with_the_same_key(rig) -> None:
+    authority, _ = rig.open()
+    first = authority.node_pem
+    key = bytes(rig.disk.names[NODE_KEY_FILE])
+    rig.clock.forward(NODE_AUTHORITY_LIFE_S // 2)
+    leaf = authority.issue(rig.name(), ask(rig.name()), life_s=3_600).encode()
+    assert authority.node_pem != first
+    assert bytes(rig.disk.names[NODE_KEY_FILE]) == key
+    assert verify(leaf, authority.trust, rig.clock.now_ms()).accepted
+    rig.clock.forward(2 * NODE_AUTHORITY_LIFE_S)
+    assert rig.open()[0].node_facts.end_ms > rig.clock.now_ms()
+
+
+def test_the_holder_certifies_other_nodes_and_never_its_own_name_for_another_key(rig) -> None:
+    authority, _ = rig.open()
+    asked = csr.read_node(csr.make_node("c1", "n2", keys.make_key()))
+    chain = node_chain.read(authority.certify_node(asked).encode())
+    node_chain.check(
+        chain,
+        cluster="c1",
+        node="n2",
+        key=asked.key,
+        authority=authority.fingerprint,
+        now_ms=rig.clock.now_ms(),
+    )
+    assert authority.certificates == 0
+    assert f"{chain.certificate.serial_number:032x}" in serials(rig)
+    with pytest.raises(PlatformError) as caught:
+        authority.certify_node(csr.read_node(csr.make_node("c1", "n1", keys.make_key())))
+    assert caught.value.code == "conflict"
+    authority.certify_node(csr.read_node(authority.node_request().encode()))
+
+
+@pytest.mark.parametrize("name", [NODE_KEY_FILE, NODE_AUTHORITY_FILE])
+def test_a_node_file_torn_anywhere_is_refused_by_name(rig, name: str) -> None:
+    rig.open()
+    whole = bytes(rig.disk.names[name])
+    for end in range(0, len(whole) - 1, 11):
+        rig.disk.names[name][:] = whole[:end]
+        with pytest.raises(PlatformError) as caught:
+            rig.open()
+        assert (caught.value.code, caught.value.data["file"]) == ("corrupt", name)
+
+
+def test_a_node_key_of_another_is_refused(rig) -> None:
+    rig.open()
+    Store(rig.disk).save_node_key(keys.make_key())
+    with pytest.raises(PlatformError, match="do not belong together"):
+        rig.open()

@@ -11,7 +11,8 @@ from paas.base.errors import PlatformError
 from paas.certificates import manager as module
 from paas.certificates import messages
 from paas.certificates.manager import CertificateService, methods
-from paas.certificates.policy import POLICY
+from paas.certificates.policy import HUB, POLICY, role_of
+from paas.certificates.settings import Settings
 from paas.certificates.state import Store
 from paas.identity import csr, keys, x509
 from paas.identity.names import AgentName
@@ -322,7 +323,9 @@ def test_a_certificate_of_another_authority_is_not_renewed(rig) -> None:
     stranger = other.service()
     foreign = redeem(other, stranger, mint(other, stranger), key=key)
     params = renewal(rig, foreign, key)
-    assert_denied(rig, "not signed by the authority", lambda: service.renew(params, rig.agent))
+    assert_denied(
+        rig, "not signed by that of this cluster", lambda: service.renew(params, rig.agent)
+    )
 
 
 # -- the table -----------------------------------------------------------------------------------
@@ -340,3 +343,43 @@ def test_the_description_names_authority_and_counts(rig) -> None:
     assert isinstance(answer, messages.AuthorityInfo)
     assert (answer.cluster, answer.certificates, answer.tokens) == ("c1", 0, 1)
     assert "BEGIN CERTIFICATE" in answer.authority
+
+
+# -- authorities of nodes ------------------------------------------------------------------------
+
+
+def test_a_node_is_certified_for_its_own_request_only(rig) -> None:
+    service = rig.service()
+    request = csr.make_node("c1", "n2", keys.make_key()).decode()
+    answer = service.certify_node(messages.CertifyNode(request=request, node="n2"), rig.agent)
+    assert answer.chain.count("BEGIN CERTIFICATE") == 2
+    for wrong in (
+        messages.CertifyNode(request=request, node="n3"),
+        messages.CertifyNode(request="garbage", node="n2"),
+        messages.CertifyNode(
+            request=csr.make_node("c2", "n2", keys.make_key()).decode(), node="n2"
+        ),
+    ):
+        with pytest.raises(PlatformError) as caught:
+            service.certify_node(wrong, rig.agent)
+        assert caught.value.code == "denied"
+
+
+def test_the_holder_needs_nobody_to_renew_its_node_s_authority(rig) -> None:
+    service = rig.service()
+    rig.clock.forward(364 * 86_400)
+    answer = service.node_request(messages.DescribeNodeRequest(), rig.agent)
+    assert (answer.node, answer.due) == ("n1", False)
+    chain = service.certify_node(
+        messages.CertifyNode(request=answer.request, node="n1"), rig.agent
+    ).chain
+    service.install_node(messages.InstallNode(chain=chain), rig.agent)
+    assert service.describe().node_authority in chain
+
+
+def test_a_hub_is_known_by_its_user(rig) -> None:
+    hub = Settings(cluster="c1", node="n1", directory="/state", socket_path="/run/s", hub_uid=1_000)
+    assert role_of(rig.agent, hub) == HUB
+    assert role_of(rig.agent, rig.settings) == "local"
+    assert HUB in POLICY["certificates.certify_node"].roles
+    assert "local" not in POLICY["certificates.certify_node"].roles

@@ -29,9 +29,10 @@ from paas.cli.supervisor import take_lock
 from paas.controller import messages as controller_messages
 from paas.hub import messages as hub_messages
 from paas.logs import messages as log_messages
+from paas.node import messages as node_messages
 from paas.wire.registry import BY_NAME
 
-_DECLARED = (bundle_messages, controller_messages, hub_messages, log_messages)
+_DECLARED = (bundle_messages, controller_messages, hub_messages, log_messages, node_messages)
 
 
 @dataclass
@@ -59,6 +60,10 @@ class FakeHub:
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     done: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=lambda: ["n1"])
+    cordoned: set[str] = field(default_factory=set)
+    stale: float | None = None
+    without_leader: bool = False
     refuses: str = ""
     hang_up: bool = False
     sockets: list[socket.socket] = field(default_factory=list)
@@ -145,6 +150,67 @@ class FakeHub:
             "types": len(self.types),
             "components": {"available": len(self.components)},
         }
+
+    def node_info(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "state": "available",
+            "since": 1_000.0,
+            "address": f"10.130.0.{name[1:]}:7420",
+            "role": "leader" if name == "n1" else "voter",
+            "components": len(self.components),
+            "lease_age": 0.2,
+            "cordoned": name in self.cordoned,
+            "draining": False,
+            "memory": 1 << 30,
+            "cpu": 2.0,
+            "disk": 0,
+            "version": "0",
+            "reason": "",
+            "bases": [],
+            "labels": {},
+            "virtual_nodes": 4096,
+        }
+
+    def nodes_list(self, _: dict[str, Any]) -> Any:
+        found = [self.node_info(name) for name in self.nodes]
+        return {"nodes": found, "stale": self.stale}
+
+    def nodes_show(self, params: dict[str, Any]) -> Any:
+        if params["node"] not in self.nodes:
+            raise PlatformError("no-such-target", f"no node is called {params['node']!r}")
+        return self.node_info(params["node"])
+
+    def nodes_cordon(self, params: dict[str, Any]) -> Any:
+        self.cordoned.add(params["node"])
+        return self.nodes_show(params)
+
+    def nodes_uncordon(self, params: dict[str, Any]) -> Any:
+        self.cordoned.discard(params["node"])
+        return self.nodes_show(params)
+
+    def nodes_drain(self, params: dict[str, Any]) -> Any:
+        left = dict.fromkeys(self.components, "its next copy starts")
+        return {"node": params["node"], "left": len(left), "components": left}
+
+    def nodes_remove(self, params: dict[str, Any]) -> Any:
+        if self.components and not params["force"]:
+            raise PlatformError("refused", "components are on it")
+        self.nodes.remove(params["node"])
+        return {}
+
+    def cluster_members(self, _: dict[str, Any]) -> Any:
+        found = [
+            {
+                "node": n,
+                "role": self.node_info(n)["role"],
+                "address": f"{n}:7420",
+                "state": "available",
+                "behind": 0 if n == "n1" else None,
+            }
+            for n in self.nodes
+        ]
+        return {"members": found, "leader": "n1", "term": 3, "change": "n3 becomes a voter"}
 
     def controller_types(self, _: dict[str, Any]) -> Any:
         return {"types": list(self.types.values())}
@@ -319,6 +385,8 @@ class FakeHub:
         try:
             if handler is None or name not in BY_NAME:
                 raise PlatformError("no-such-method", f"no method is called {name!r}")
+            if self.without_leader:
+                raise PlatformError("unavailable", "no leader is known")
             form = msgspec.msgpack if binary else msgspec.json
             form.decode(form.encode(params), type=BY_NAME[name].params)
             result = handler(params)
@@ -356,7 +424,14 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own: nothing of the developer's is read or written."""
     for name in ("CONFIG", "DATA", "CACHE", "STATE"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
-    for name in ("PAAS_STATE", "PAAS_CONTEXT", "NO_COLOR", "CLICOLOR_FORCE", "PAAS_DEBUG"):
+    for name in (
+        "PAAS_STATE",
+        "PAAS_CONTEXT",
+        "PAAS_NODE",
+        "NO_COLOR",
+        "CLICOLOR_FORCE",
+        "PAAS_DEBUG",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

@@ -77,7 +77,7 @@ def test_a_cluster_that_does_not_run_is_unreachable(run, state):
     [
         ([], "cr", ["create"]),
         (["context"], "u", ["use"]),
-        (["create"], "--no", ["--no-wait"]),
+        (["create"], "--no", ["--no-wait", "--node"]),
         (["ps", "-o"], "j", ["json", "jsonl"]),
         (["logs", "--level"], "w", ["warning"]),
         ([], "agent", []),

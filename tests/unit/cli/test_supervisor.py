@@ -33,6 +33,10 @@ def say(text):
     os.close(fd)
 signal.signal(signal.SIGTERM, lambda *_: (note("asked"), sys.exit(0)))
 note(f"start {os.getpid()}")
+if (state / "fails-once").exists():
+    (state / "fails-once").unlink()
+    say("error: alone")
+    sys.exit(1)
 if (state / "fails").exists():
     say("error: no overlayfs here")
     sys.exit(1)
@@ -181,6 +185,7 @@ def test_whoever_comes_after_a_killed_supervisor_ends_its_node_first(world, even
     assert alive(orphan)
     second = world.start()
     assert second.stdout.readline() == "ready\n"
+    assert len(world.nodes()) == 3
     eventually(lambda: not alive(orphan))
     assert len(world.nodes()) == 2
 
@@ -194,6 +199,47 @@ def test_a_cleanup_that_leaves_something_is_said(world):
     (world.state / "cleanup-fails").touch()
     with pytest.raises(PlatformError, match="is left"):
         supervisor.cleanup(world.state, world.command)
+
+
+def test_one_node_of_several_that_has_worked_is_tried_again(world):
+    (world.state / "node.json").touch()
+    first = world.start()
+    assert first.stdout.readline() == "ready\n"
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(20) == 0
+    (world.state / "fails-once").touch()
+    second = world.start()
+    assert second.stdout.readline() == "ready\n"
+    assert len(world.nodes()) == 3
+    eventually(lambda: not alive(orphan))
+    assert len(world.nodes()) == 2
+
+
+def test_an_orphan_is_ended_only_if_it_is_the_node_of_that_directory(world):
+    supervisor.write_cluster(world.state, pid=None, node_pid=os.getpid())
+    assert supervisor.end_orphan(world.state, signal.SIGKILL) is False
+
+
+def test_a_cleanup_that_leaves_something_is_said(world):
+    (world.state / "cleanup-fails").touch()
+    with pytest.raises(PlatformError, match="is left"):
+        supervisor.cleanup(world.state, world.command)
+
+
+def test_one_node_of_several_that_has_worked_is_tried_again(world):
+    (world.state / "node.json").touch()
+    first = world.start()
+    assert first.stdout.readline() == "ready\n"
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(20) == 0
+    (world.state / "fails").touch()
+    second = world.start()
+    until(lambda: world.notes().count("start") >= 3)
+    (world.state / "fails").unlink()
+    assert second.stdout.readline() == "ready\n"
+    assert len(world.nodes()) == 3
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0
 
 
 def test_the_state_directory_must_be_possible(tmp_path):
@@ -212,14 +258,41 @@ def test_a_long_log_becomes_the_old_one(tmp_path, monkeypatch):
 
 
 def test_dev_refuses_what_it_cannot_do(run, tmp_path, monkeypatch):
-    done = run("dev", "--nodes", "3", "--state", str(tmp_path))
-    assert done.status == Exit.FAILED
-    assert "one node only" in done.err
-    assert run("dev", "--nodes", "0").status == Exit.USAGE
+    for number in ("0", "10", "-1", "x"):
+        done = run("dev", "--nodes", number, "--state", str(tmp_path))
+        assert done.status == Exit.USAGE
+        assert "nodes" in done.err
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     done = run("dev", "--state", str(tmp_path))
     assert done.status == Exit.FAILED
     assert "not root" in done.err
+
+
+def test_what_is_one_node_cannot_become_several_and_the_other_way_round(run, tmp_path):
+    supervisor.write_cluster(tmp_path, pid=None, node_pid=None)
+    done = run("dev", "--nodes", "3", "--state", str(tmp_path))
+    assert done.status == Exit.CONFLICT
+    assert "has 1 node" in done.err
+    supervisor.write_cluster(tmp_path, pid=None, node_pid=None, nodes={"n1": {}, "n2": {}})
+    done = run("dev", "--nodes", "3", "--state", str(tmp_path))
+    assert done.status == Exit.CONFLICT
+    assert "has 2 nodes" in done.err
+
+
+def test_the_directory_of_one_node_of_several_is_not_started_or_ended_alone(run, tmp_path):
+    node = tmp_path / "nodes" / "n1"
+    node.mkdir(parents=True)
+    (node / "machine.json").touch()
+    for command in ("dev", "down"):
+        done = run(command, "--state", str(node))
+        assert done.status == Exit.CONFLICT
+        assert f"--state {tmp_path}" in done.err
+
+
+def test_process_1_of_a_machine_is_not_written_down_as_the_hosts(tmp_path):
+    (tmp_path / "machine.json").touch()
+    supervisor.write_cluster(tmp_path, pid=1, node_pid=2)
+    assert place.require_cluster(tmp_path).pid is None
 
 
 def test_down_where_nothing_ever_ran_is_done_already(run, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from paas.container.reaping import EndFacts, WaitStatus, judge, read_last_words, signal_name
@@ -56,3 +58,21 @@ def test_words_that_say_nothing_are_no_words() -> None:
 
 def test_a_signal_without_a_name_is_a_number() -> None:
     assert signal_name(200) == "200"
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (facts(wait=WaitStatus(signal=9)), "node-lost"),
+        (facts(), "node-lost"),
+        (facts(b'{"signal":9}', wait=WaitStatus(code=0)), "node-lost"),
+        (facts(b'{"code":137}', wait=WaitStatus(code=0)), "node-lost"),
+        (facts(b'{"code":3}', wait=WaitStatus(code=0)), "exit:3"),
+        (facts(b'{"code":0}', wait=WaitStatus(code=0)), "normal"),
+        (facts(b'{"signal":15}', wait=WaitStatus(code=0)), "signal:SIGTERM"),
+    ],
+)
+def test_what_is_killed_without_a_lease_was_lost_with_the_node(
+    given: EndFacts, reason: str
+) -> None:
+    assert judge("c", 2, dataclasses.replace(given, fenced=True)).reason == reason

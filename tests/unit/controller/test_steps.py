@@ -194,7 +194,13 @@ def test_destroying_clears_and_then_does_what_was_decided(
 
 def test_what_ended_for_good_needs_nothing() -> None:
     assert ending_step(S.DESTROYED, seen(C.ABSENT)) == Done()
-    assert ending_step(S.FAILED, seen(C.UNKNOWN)) == Done()
+    assert ending_step(S.FAILED, seen(C.ABSENT)) == Done()
+
+
+def test_what_is_left_of_one_that_ended_for_good_is_removed() -> None:
+    for container in (C.UNKNOWN, C.RUNNING, C.ENDED):
+        assert ending_step(S.FAILED, seen(container)) == Clear()
+    assert ending_step(S.DESTROYED, seen(C.RUNNING, connected=False)) == Wait()
 
 
 def test_whatever_is_seen_the_step_is_allowed_by_the_life_cycle() -> None:

@@ -59,11 +59,42 @@ class World:
         leaf = self.leaf(self.name(role), key, begins_in_s=begins_in_s, life_s=life_s)
         return Identity(x509.certificate_pem(leaf), keys.key_pem(key), self.authority_pem)
 
+    def node_authority(
+        self, node: str = "n1", *, begins_in_s: int = 0, life_s: int = 10 * DAY_S
+    ) -> x509.Authority:
+        """An authority of a node, signed by the cluster's."""
+        key = keys.make_key()
+        certificate = x509.make_node_authority(
+            self.authority,
+            self.cluster,
+            node,
+            key.public_key(),
+            serial=5,
+            now_ms=self.now_ms + begins_in_s * 1_000,
+            life_s=life_s,
+        )
+        return x509.Authority(certificate, key)
+
+    def identity_of(self, name: AgentName, signer: x509.Authority) -> Identity:
+        """An agent's identity, whoever signs it; the signer's certificate follows."""
+        key = keys.make_key()
+        leaf = x509.make_leaf(
+            signer,
+            name,
+            key.public_key(),
+            serial=9,
+            now_ms=self.now_ms,
+            life_s=DAY_S,
+            capabilities=capabilities.OF_ROLE.get(name.subsystem, frozenset()),
+        )
+        chain = x509.certificate_pem(leaf) + x509.certificate_pem(signer.certificate)
+        return Identity(chain, keys.key_pem(key), self.authority_pem)
+
 
 MakeWorld = Callable[..., World]
 
 
-def _world(cluster: str = "c1", *, life_s: int = 30 * DAY_S, ago_s: int = 15 * DAY_S) -> World:
+def _world(cluster: str = "c1", *, life_s: int = 90 * DAY_S, ago_s: int = 15 * DAY_S) -> World:
     now_ms = int(time.time()) * 1_000
     key = keys.make_key()
     certificate = x509.make_authority(

@@ -56,5 +56,5 @@ def test_openssl_reads_what_the_platform_document_asks_for(files) -> None:
     assert "spawn:hub" in text
     assert "ecdsa-with-SHA256" in text
     authority = openssl("x509", "-in", files[0], "-noout", "-text").stdout
-    assert "CA:TRUE, pathlen:0" in authority
+    assert "CA:TRUE, pathlen:1" in authority
     assert "URI:c1" in authority

@@ -28,6 +28,9 @@ class Log:
         return {3: 1, 4: 1, 5: 1, 6: 2, 7: 2, 8: 2}.get(index)
 
     def is_member(self, peer: str) -> bool:
+        return peer in {"b", "c", "observer"}
+
+    def is_voter(self, peer: str) -> bool:
         return peer in {"b", "c"}
 
 
@@ -124,9 +127,13 @@ def test_t4_what_does_not_fit_is_left_to_the_library() -> None:
     assert seen(Rules(Log()), nowhere) == nowhere
 
 
-def test_t4_an_append_of_an_older_term_is_left_to_the_library() -> None:
-    old = AppendEntries(1, 0, 4, 1, [(b"\0", 5, 2)], 1)
-    assert seen(Rules(Log()), old) == old
+def test_an_append_of_an_older_term_is_answered_with_ours_and_not_looked_at() -> None:
+    old = AppendEntries(1, 0, 4, 1, [(b"\0", 5, 2)], 9)
+    verdict = Rules(Log()).incoming("b", old)
+    assert verdict.message is None
+    answer = verdict.replies[0]
+    assert isinstance(answer, NextIndex)
+    assert (answer.term, answer.reset, answer.success) == (Log().term, False, False)
 
 
 def chunk(index: int, term: int, *, last: bool = True) -> Chunk:
@@ -148,8 +155,9 @@ def test_t6_a_snapshot_that_is_held_or_passed_is_answered_with_where_to_go_on(
         verdict = rules.incoming("b", AppendSnapshot(2, 5, chunk(index, term, last=last), 9))
         assert isinstance(verdict.message, AppendSnapshot)
         assert verdict.message.chunk is None
-        answer = [NextIndex(index + 1, True, True, 2, 9)]
-        assert verdict.replies == (answer if last else [])
+        answer = NextIndex(index + 1, True, True, 2, 9)
+        heard = NextIndex(9, False, False, 2, 9)  # confirms nothing: the receiver lives
+        assert verdict.replies == [answer if last else heard]
 
 
 def test_t6_a_snapshot_ahead_of_us_is_taken() -> None:

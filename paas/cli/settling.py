@@ -1,0 +1,54 @@
+"""When a cluster of several nodes that was just started is as it should be (io).
+
+`ready` is said when every node is available and as many nodes vote as should: an odd number, at
+most five, and not more than there are (docs/internals/cluster.md, "Members of the log").
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from paas.base.errors import PlatformError
+from paas.cli import limits
+from paas.cli.connection import Connection, connect
+
+VOTING = ("leader", "voter")
+
+
+def voters_wanted(nodes: int) -> int:
+    """The largest odd number that is not above the nodes and the usual bound."""
+    return min(limits.VOTERS_WANTED_MAX, nodes - 1 + nodes % 2)
+
+
+def missing(found: list[dict[str, Any]], names: list[str]) -> str:
+    """What is not yet as it should be, in words; empty when all is."""
+    states = {str(node["name"]): str(node["state"]) for node in found}
+    waiting = [f"{n} is {states.get(n, 'unknown')}" for n in names if states.get(n) != "available"]
+    voting = sum(node.get("role") in VOTING for node in found)
+    if voting < voters_wanted(len(names)):
+        waiting.append(f"{voting} of {voters_wanted(len(names))} nodes vote")
+    return ", ".join(waiting)
+
+
+def settle(socket: str, names: list[str]) -> None:
+    """Wait until nothing is missing; raises `failed` with what is when the time is over."""
+    until = time.monotonic() + limits.SETTLE_TIMEOUT_S
+    connection: Connection | None = None
+    try:
+        while True:
+            try:
+                connection = connection or connect(socket, expected=True)
+                waiting = missing(connection.call("nodes.list")["nodes"], names)
+            except PlatformError as exc:
+                if not exc.kind.retryable:
+                    raise
+                waiting = str(exc)
+            if not waiting:
+                return
+            if time.monotonic() > until:
+                raise PlatformError("failed", f"the nodes do not become ready: {waiting}")
+            time.sleep(limits.SETTLE_PERIOD_S)
+    finally:
+        if connection is not None:
+            connection.close()

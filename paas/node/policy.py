@@ -1,0 +1,16 @@
+"""Who may call which method about nodes: operators; renewals come from other hubs only."""
+
+from paas.rpc.dispatch import Rule
+
+_OPERATOR = Rule(frozenset({"operator"}))
+_HUB = Rule(frozenset({"hub"}))
+
+POLICY = {
+    "node.renew": _HUB,
+    "nodes.list": _OPERATOR,
+    "nodes.show": _OPERATOR,
+    "nodes.cordon": _OPERATOR,
+    "nodes.uncordon": _OPERATOR,
+    "nodes.remove": _OPERATOR,
+    "cluster.members": _OPERATOR,
+}

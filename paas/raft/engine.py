@@ -1,0 +1,216 @@
+"""The library in its place: the one import of pysyncobj, and the seams it is held by.
+
+Its module's clock, randomness, codec, journal, serializer and poller are replaced by seams that
+look at the host (the replica) whose call is running; several replicas may live in one process, one
+call at a time.  Its transport and three of its private methods are ours.  Nothing here decides
+anything but the last of these: when to stand for election is asked of the host (K5).
+
+Hooks and holes by name: docs/internals/raft.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+import pysyncobj.syncobj as so
+from pysyncobj.node import Node
+
+from paas.base.errors import LocalError
+from paas.base.ports import Clock, Entropy
+from paas.raft import library, messages
+from paas.raft.adapters import LibraryLog, LibrarySnapshots
+from paas.raft.configuration import CONFIGURATION
+from paas.raft.limits import IN_FLIGHT_MAX
+from paas.raft.messages import MEMBERSHIP, NO_OP, REGULAR, Message
+from paas.raft.settings import RaftSettings
+
+logger = logging.getLogger(__name__)
+
+LEADER, FOLLOWER = so._RAFT_STATE.LEADER, so._RAFT_STATE.FOLLOWER
+SUCCESS = so.FAIL_REASON.SUCCESS
+DENIED = so.FAIL_REASON.REQUEST_DENIED
+UNKNOWN = so.FAIL_REASON.UNKNOWN_OUTCOME
+DEFINITE = {
+    so.FAIL_REASON.QUEUE_FULL,
+    so.FAIL_REASON.MISSING_LEADER,
+    so.FAIL_REASON.DISCARDED,
+    so.FAIL_REASON.NOT_LEADER,
+    so.FAIL_REASON.REQUEST_DENIED,
+}
+"""Failures that mean: this submission is not in the log and never will be."""
+
+
+class Host(Protocol):
+    """What the library and its seams need of the replica."""
+
+    node: str
+    clock: Clock
+    entropy: Entropy
+    fatal: BaseException | None
+    log: LibraryLog
+    snapshots: LibrarySnapshots
+    network: Network
+    membership_changes: bool
+
+    def peer(self, name: str) -> Peer: ...
+
+    def post(self, peer: str, message: Message) -> None: ...
+
+    def apply(self, data: bytes) -> None: ...
+
+    def may_stand(self) -> bool: ...
+
+    def state_changed(self, old: int, new: int) -> None: ...
+
+
+class Peer(Node):  # type: ignore[misc]
+    """A node of the library.  A replica makes one object for each name, so identity is equality."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+# -- seams: what the library finds in its module in place of the world -----------------------------
+
+_active: Host | None = None
+
+
+def _current() -> Host:
+    if _active is None:
+        raise LocalError("the library runs outside of a replica's call")
+    return _active
+
+
+@contextmanager
+def entered(host: Host) -> Iterator[None]:
+    """The library runs inside; what it swallowed is raised at the end."""
+    global _active
+    outer, _active = _active, host
+    try:
+        yield
+    finally:
+        _active = outer
+    if host.fatal is not None:
+        raise host.fatal
+
+
+class _Codec:
+    """Plain data where the library would pickle: a membership change names its node."""
+
+    @staticmethod
+    def dumps(value: Any, protocol: int | None = None) -> bytes:
+        return msgspec.msgpack.encode(value, enc_hook=_node_name)
+
+    @staticmethod
+    def loads(data: bytes) -> Any:
+        return msgspec.msgpack.decode(data)
+
+
+def _node_name(value: Any) -> str:
+    if isinstance(value, Node):
+        return str(value.id)
+    raise LocalError(f"the library would encode a {type(value).__name__}")
+
+
+class _Random:
+    @staticmethod
+    def random() -> float:
+        return _current().entropy.fraction()
+
+
+class _NoPoller:
+    def poll(self, timeout: float) -> None:
+        return None
+
+
+def _install_seams() -> None:
+    library.verify()
+    so.pickle = _Codec
+    so.random = _Random
+    so.monotonicTime = lambda: _current().clock.monotonic_s()
+    so.createPoller = lambda kind: _NoPoller()
+    so.createJournal = lambda journal: journal
+    so.Serializer = lambda name, size, fork, save, load, snapshots: snapshots
+
+
+class Network(so.Transport):  # type: ignore[misc]
+    """The library's transport: what it sends goes to the replica's outbox, past the rules."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(None, None, ())
+        self._host = host
+
+    def send(self, node: Node, message: dict[str, Any]) -> bool:
+        self._host.post(node.id, messages.from_library(message))
+        return True
+
+    def receive(self, node: Node, message: dict[str, Any]) -> None:
+        self._onMessageReceived(node, message)
+
+    def link(self, node: Node, *, up: bool) -> None:
+        (self._onNodeConnected if up else self._onNodeDisconnected)(node)
+
+
+class Engine(so.SyncObj):  # type: ignore[misc]
+    """The library, with three of its private methods replaced."""
+
+    def __init__(self, host: Host, settings: RaftSettings) -> None:
+        self._host = host
+        conf = so.SyncObjConf(
+            autoTick=False,
+            useFork=False,
+            commandsQueueSize=2 * IN_FLIGHT_MAX,
+            raftMinTimeout=settings.election_min_s,
+            raftMaxTimeout=settings.election_max_s,
+            appendEntriesPeriod=settings.heartbeat_s,
+            appendEntriesBatchSizeBytes=settings.append_bytes,
+            leaderFallbackTimeout=settings.leader_fallback_s,
+            connectionTimeout=max(3.5, settings.election_max_s),
+            logCompactionMinEntries=1 << 62,
+            logCompactionMinTime=1 << 62,
+            commandsWaitLeader=True,
+            dynamicMembershipChange=host.membership_changes,
+            journalFile=host.log,
+            serializeChecker=host.snapshots,
+            onStateChanged=host.state_changed,
+        )
+        super().__init__(
+            host.peer(host.node), [], conf, nodeClass=host.peer, transport=host.network
+        )
+
+    def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
+        """Total, one kind of command, never the library's own dispatch (K6)."""
+        kind = command[0]
+        if kind == REGULAR:
+            self._host.apply(command[1:])
+        elif kind == MEMBERSHIP and self._host.membership_changes:
+            so.SyncObj._SyncObj__doApplyCommand(self, command)
+        elif kind not in (NO_OP, CONFIGURATION):
+            logger.error("an entry of unknown kind %d is passed over", kind)
+
+    def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
+        return self._host.may_stand()
+
+    def waiting_for(self, index: int, callback: Callable[[Any, int], None]) -> None:
+        """Tell what becomes of the entry that this replica just appended as leader."""
+        waiting = self._SyncObj__commandsWaitingCommit
+        waiting[index].append((self.raftCurrentTerm, callback))
+
+    def given_up_to(self, index: int) -> None:
+        """A snapshot jumped over entries that somebody waits for (P29)."""
+        waiting = self._SyncObj__commandsWaitingCommit
+        for passed in sorted(known for known in waiting if known <= index):
+            for _, callback in waiting.pop(passed):
+                callback(None, UNKNOWN)
+
+
+_install_seams()

@@ -1,0 +1,220 @@
+"""A link over TLS that drives its socket directly: no task, no lock and no copy a message.
+
+    write ──> outbox ──> session (encrypts) ──> sealed ──> socket
+    read  <── session (decrypts) <── incoming <── socket
+
+What is written is encrypted at once when the kernel takes it; when it does not, the outbox waits
+unencrypted, and a task drains it.  So the outbox stays bounded as of every link, and at most one
+chunk is kept encrypted.  A peer may send records that carry no message (a new key): the answer to
+them leaves with the next flush.
+
+The end of the stream is believed without the closing alert of TLS: messages carry their length, so
+a stream that was cut off shows as an unfinished message, which is dropped with the connection.
+
+The session is an ssl.SSLObject on two memory buffers, made by `rpc.transport`, which also asks who
+the peer is.  Source: RFC 8446; the ssl module's notes on memory BIOs.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+import trio
+
+from paas.base.limits import OUTBOX_BYTES_MAX
+from paas.rpc.link import READ_BYTES, _Gathering
+
+RECORD_BYTES = 16_384
+"""Most that one record carries (RFC 8446 §5.1)."""
+
+
+class TlsLink(_Gathering):
+    """Owns the connected socket.  `nursery` runs the slow path.  First of all: `handshake`."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        nursery: trio.Nursery,
+        *,
+        server_side: bool,
+        outbox_bytes_max: int = OUTBOX_BYTES_MAX,
+    ) -> None:
+        super().__init__()
+        sock.setblocking(False)
+        self._socket = sock
+        self._nursery = nursery
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.session = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._sealed = memoryview(b"")
+        self._limit = outbox_bytes_max
+        self._draining = False
+        self._undecided = True
+        """The handshake may have left messages behind that came with its last bytes."""
+        self.reason = ""
+        """Why the connection is over, when it did not simply end."""
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._outbox_bytes + len(self._sealed)
+
+    def _outbox_bytes_max(self) -> int:
+        return self._limit
+
+    # -- before messages -------------------------------------------------------------------------
+
+    async def handshake(self) -> None:
+        """Raises OSError (also ssl.SSLError); the caller closes the link and bounds the time."""
+        while True:
+            try:
+                self.session.do_handshake()
+                await self._send_handshake()
+                return
+            except ssl.SSLWantReadError:
+                await self._send_handshake()
+            except ssl.SSLError:
+                self._send_alert()
+                raise
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            if not data:
+                raise ConnectionAbortedError("the other side closed the connection")
+            self._incoming.write(data)
+
+    async def _send_handshake(self) -> None:
+        rest = memoryview(self._outgoing.read())
+        while rest:
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    def _send_alert(self) -> None:
+        """Why we refuse, if it can be sent at once."""
+        try:
+            self._socket.send(self._outgoing.read())
+        except OSError:
+            return
+
+    # -- messages --------------------------------------------------------------------------------
+
+    async def read(self) -> bytes:
+        """Waits for the event loop in any case, as `SocketLink.read` does."""
+        while not self._closed:
+            if self._undecided:
+                self._undecided = False
+                await trio.lowlevel.checkpoint()
+            else:
+                try:
+                    await trio.lowlevel.wait_readable(self._socket)
+                    data = self._socket.recv(READ_BYTES)
+                except BlockingIOError:
+                    continue
+                except trio.ClosedResourceError:
+                    return b""
+                except OSError as exc:
+                    self._broken(exc)
+                    raise
+                if not data:
+                    return b""
+                self._incoming.write(data)
+            opened = self._open()
+            if opened is not None:
+                return opened
+        return b""
+
+    def _open(self) -> bytes | None:
+        """What can be decrypted of what has come; None: not a whole record, b"": the end."""
+        session, incoming = self.session, self._incoming
+        pieces: list[bytes] = []
+        try:
+            while incoming.pending or session.pending():
+                piece = session.read(RECORD_BYTES)
+                if not piece:
+                    break
+                pieces.append(piece)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            return b"".join(pieces)
+        except ssl.SSLError as exc:
+            self._broken(exc)
+            raise
+        if self._outgoing.pending:
+            self.flush()
+        if len(pieces) == 1:
+            return pieces[0]
+        return b"".join(pieces) or None
+
+    def flush(self) -> None:
+        if self._closed or self._draining:
+            return
+        try:
+            if not self._send_all():
+                self._draining = True
+                self._nursery.start_soon(self._drain)
+        except (OSError, RuntimeError) as exc:  # RuntimeError: the nursery has ended, and we too
+            self._broken(exc)
+
+    def _send_all(self) -> bool:
+        """Send until nothing is left (True) or the kernel takes no more (False)."""
+        while True:
+            if not self._sealed:
+                if self._outbox:
+                    self._seal(self._take())
+                elif not self._outgoing.pending:
+                    return True
+                self._sealed = memoryview(self._outgoing.read())
+            try:
+                sent = self._socket.send(self._sealed)
+            except BlockingIOError:
+                return False
+            self._sealed = self._sealed[sent:]
+
+    def _seal(self, data: bytes | memoryview) -> None:
+        written = self.session.write(data)
+        while written < len(data):
+            data = memoryview(data)[written:]
+            written = self.session.write(data)
+
+    async def _drain(self) -> None:
+        try:
+            while not self._closed:
+                await trio.lowlevel.wait_writable(self._socket)
+                if self._send_all():
+                    return
+        except trio.ClosedResourceError:
+            self.close()
+        except OSError as exc:
+            self._broken(exc)
+        finally:
+            self._draining = False
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _broken(self, exc: Exception) -> None:
+        self.reason = self.reason or describe(exc)
+        self.close()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._drop_outbox()
+            self._sealed = memoryview(b"")
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+def describe(exc: Exception) -> str:
+    """What a person needs to know of a failure of a socket or of TLS."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {exc.verify_message}"
+    if isinstance(exc, ssl.SSLError):
+        return (exc.reason or str(exc)).replace("_", " ").lower()
+    if isinstance(exc, OSError) and exc.strerror:
+        return exc.strerror
+    return str(exc)
