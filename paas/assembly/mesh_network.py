@@ -15,6 +15,7 @@ off exponentially (TCP_THIN_LINEAR_TIMEOUTS): after a short cut they flow again 
 
 from __future__ import annotations
 
+import encodings.idna  # looked up by getaddrinfo, when the agent may not read files any more
 import errno
 import logging
 import os
@@ -45,6 +46,8 @@ from paas.rpc.server import BACKLOG, Callers
 from paas.rpc.transport import SecureTransport
 
 logger = logging.getLogger(__name__)
+
+assert encodings.idna
 
 _ROLES = frozenset({HUB})
 _CHANNELS = (RAFT_CHANNEL, HUB_CHANNEL)

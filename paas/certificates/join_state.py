@@ -106,6 +106,17 @@ class JoinTokenState:
         """What there is, oldest first; for people, and never to be changed."""
         return list(self._entries.values())
 
+    def invited(self, node: str, key: str) -> bool:
+        """Did a token that is still known let in this node with this key?
+
+        What the hub at the key of the cluster's authority asks before it has a node certified that
+        another hub speaks for.
+        """
+        return any(
+            entry.state is JoinToken.USED and (entry.node, entry.key) == (node, key)
+            for entry in self._entries.values()
+        )
+
     # -- commands --------------------------------------------------------------------------------
 
     def _create(self, cmd: CreateJoinToken, ctx: Context) -> dict[str, Any]:
@@ -153,7 +164,7 @@ class JoinTokenState:
                 raise PlatformError(
                     "conflict",
                     f"another machine is joining under the name {cmd.node}",
-                    hint="choose another name: --node NAME",
+                    hint="choose another name: --name NAME",
                     node=cmd.node,
                 )
 

@@ -5,8 +5,8 @@
 
 What it decides: when the node is started again (after any death that was not asked for, with
 growing delays), when it gives up (a first start that fails, unless it is one node of several that
-has worked before; RESTARTS_MAX deaths in RESTARTS_WITHIN_S), and what the end is: SIGTERM to the node, its time, SIGKILL, then `python -m paas cleanup`, so that nothing is left in
-the kernel.
+has worked before; RESTARTS_MAX deaths in RESTARTS_WITHIN_S), and what the end is: SIGTERM to the
+node, its time, SIGKILL, then `python -m paas cleanup`, so that nothing is left in the kernel.
 
 Invariants: the lock on agents/supervisor.lock is held exactly as long as a supervisor lives (the
 kernel sees to that); `pid` in cluster.json is its holder.  A supervisor that was killed leaves its

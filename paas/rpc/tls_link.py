@@ -108,24 +108,31 @@ class TlsLink(_Gathering):
             if self._undecided:
                 self._undecided = False
                 await trio.lowlevel.checkpoint()
-            else:
-                try:
-                    await trio.lowlevel.wait_readable(self._socket)
-                    data = self._socket.recv(READ_BYTES)
-                except BlockingIOError:
-                    continue
-                except trio.ClosedResourceError:
-                    return b""
-                except OSError as exc:
-                    self._broken(exc)
-                    raise
-                if not data:
-                    return b""
-                self._incoming.write(data)
+            elif not await self._receive():
+                break
+            if self._closed:
+                break
             opened = self._open()
             if opened is not None:
                 return opened
         return b""
+
+    async def _receive(self) -> bool:
+        """Wait for bytes and keep what came; False at the end of the stream."""
+        try:
+            await trio.lowlevel.wait_readable(self._socket)
+            if self._closed:
+                return False
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return True
+        except trio.ClosedResourceError:
+            return False
+        except OSError as exc:
+            self._broken(exc)
+            raise
+        self._incoming.write(data)
+        return bool(data)
 
     def _open(self) -> bytes | None:
         """What can be decrypted of what has come; None: not a whole record, b"": the end."""

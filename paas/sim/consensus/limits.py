@@ -12,7 +12,7 @@ LEADER_WITHIN_S = 5.0
 DRAIN_S = 15.0
 """Clients go on for so long after the faults end, then rest."""
 
-PROCESSING_S = 0.001
+PROCESSING_S = 0.003
 """From the first message in a replica's queue to the step that takes it; others join meanwhile."""
 
 DEAF_S = 3.0

@@ -23,7 +23,7 @@ from paas.sim.consensus.members import Member
 
 TRY_S = 0.25
 CAUGHT_UP_ENTRIES = 20
-MEMBERS_MAX = 7
+MEMBERS_MAX = 6
 VOTERS_MAX = 5
 VOTERS_MIN = 2
 

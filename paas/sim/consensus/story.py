@@ -38,7 +38,7 @@ class Story:
         drift = chance.choice((0.0, 0.0, 0.02, 0.2))
         if drift:
             arena.count("clock-rate")
-        heartbeat_s = chance.choice((0.1, 0.2, 0.2))
+        heartbeat_s = chance.choice((0.1, 0.2, 0.2, 0.2))
         for name in names:
             rate = 1 + drift * (chance.random() * 2 - 1)
             settings = self._settings(heartbeat_s)

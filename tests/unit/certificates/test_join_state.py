@@ -141,6 +141,17 @@ def test_a_life_out_of_range_is_refused_by_field(log, life_s: int) -> None:
         )
 
 
+def test_who_was_let_in_is_known_by_name_and_key(log) -> None:
+    text = log.token()
+    assert not log.state.invited("n2", KEY)
+    log.apply(use(text))
+    assert log.state.invited("n2", KEY)
+    assert not log.state.invited("n2", OTHER_KEY)
+    assert not log.state.invited("n3", KEY)
+    log.apply(RevokeJoinToken(token_id=text[6:22]))
+    assert not log.state.invited("n2", KEY)
+
+
 def test_a_token_is_not_made_twice(log) -> None:
     _, command = new_token(
         bytes(24), "ab" * 32, now_ms=log.clock.now_ms(), life_s=JOIN_TOKEN_LIFE_S

@@ -84,7 +84,9 @@ class World:
         self.holder = rules.holder()
         self.fence_s = NEVER_S
         self.fence_none = True  # alone until now: no deadline
-        self.view = State()  # the node's own replica
+        self.runs = True  # something was started and not killed, but perhaps by the fence
+        self.history = [State()]
+        self.seen = 0  # how much of it the node's own replica has applied
         self.wire: list[tuple[Any, ...]] = []
         self.losses = self.grants = 0
         self.calm = rng.random() < 0.5
@@ -141,9 +143,10 @@ class World:
         elif entry.kind == "lease":
             if state.present:
                 state.leased, state.epoch = True, self.index
-        else:
+        elif state.present or entry.kind == "join-cleared":
             state.leased = entry.kind == "join-cleared" or state.leased
             state.present, state.epoch = True, self.index
+        self.history.append(State(**vars(state)))
 
     def confirm(self, hub: int, begun_term: int) -> bool:
         """Did a majority acknowledge this hub's term after the round began?"""
@@ -202,34 +205,42 @@ class World:
         """The node's hub starts anew; the fence lives on."""
         self.holder = self.rules.holder()
 
+    @property
+    def view(self) -> State:
+        return self.history[self.seen]
+
     def catch_up(self) -> None:
-        self.view = State(**vars(self.state))
+        """The node's replica applies some more; where it is present something is started."""
+        self.seen = self.rng.randint(self.seen, len(self.history) - 1)
+        self.runs = self.runs or self.view.present
 
     def come_under_lease(self) -> None:
-        """A barrier; if there is no lease, the fence gets one from before it; then the command."""
+        """A barrier; if it shows no lease, the fence gets one from before it; then the command."""
         before_s = self.clock()
         self.wire.append(("barrier", before_s))
 
     def barrier_done(self, before_s: float) -> None:
-        self.catch_up()
-        if not self.view.present or self.view.leased:
+        self.seen = len(self.history) - 1
+        lost = not self.view.present
+        if self.view.leased:
             return
+        if lost:
+            self.holder.drop()
+            self.fence_s, self.fence_none, self.runs = NEVER_S, False, False
         if self.rules.arms_before:
             self.arm(before_s + LEASE_S)
         else:
             self.wire.append(("arm",))
-        self.pending.append(Entry("lease"))
+        self.pending.append(Entry("join-cleared" if lost else "lease"))
 
     def arm(self, deadline_s: float) -> None:
         self.fence_s = deadline_s if self.fence_none else max(self.fence_s, deadline_s)
         self.fence_none = False
 
     def rejoin(self) -> None:
-        """Only when its replica says that it was lost: clear the fence, then join."""
+        """Lost, as its replica says: the same with a cleared fence.  Else its hub began anew."""
         if not self.view.present:
-            self.holder.drop()
-            self.fence_s, self.fence_none = NEVER_S, False
-            self.pending.append(Entry("join-cleared"))
+            self.come_under_lease()
         elif self.rng.random() < 0.2:
             self.pending.append(Entry("join"))
 
@@ -277,7 +288,7 @@ class World:
 
     def check(self) -> None:
         """The promise: nothing may run where the state says that nothing runs."""
-        if self.state.present:
+        if self.state.present or not self.runs:
             return
         left_s = (self.fence_s - self.clock()) / self.rate + self.rules.kill_s
         assert not self.fence_none, "lost without a deadline"
