@@ -3,6 +3,7 @@
 node --state DIR       the node controller: started by `paas dev`, or by systemd in production
 cleanup --state DIR    remove what a node that died left in the kernel
 join --state DIR …     join a cluster, before the node is started for the first time
+recover --state DIR    look at the log of a stopped node; with --force it goes on alone
 hub, containers, certificates        started by the node controller alone
 """
 
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 AGENTS = ("certificates", "containers", "hub")
-WITH_STATE = ("node", "cleanup", "join")
+WITH_STATE = ("node", "cleanup", "join", "recover")
 JOINING = ("node", "address", "listen", "join-listen", "containers")
 
 
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state", default="", help="state directory (not for agents)")
     for name in JOINING:
         parser.add_argument(f"--{name}", default="", help="(join)")
+    parser.add_argument("--force", action="store_true", help="(recover)")
     options = parser.parse_args(arguments)
     if options.role in WITH_STATE and not options.state:
         parser.error(f"{options.role} needs --state DIR")
@@ -37,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
         return cleanup.run(options.state)
     if options.role == "join":
         return _join(options)
+    if options.role == "recover":
+        from paas.assembly import recovering
+
+        return recovering.run(options.state, force=options.force)
     from paas.assembly import process
 
     process.run(options.role, _body(options.role))

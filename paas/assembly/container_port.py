@@ -7,8 +7,9 @@ keys; addresses of endpoints get back the protocol that the manifest gave them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from paas.base.errors import PlatformError
 from paas.bundle.state import BundleState
 from paas.container import methods
 from paas.container.client import ContainersClient
@@ -23,17 +24,45 @@ STATS_TIMEOUT_S = 5.0
 Addresses = dict[str, tuple[str, int]]
 
 
+class BundleSource(Protocol):
+    """Where bundles come from that are not on this node: `controller.bundles.Bundles`."""
+
+    async def ensure(self, digest: str, *, doubt: bool = False) -> None:
+        """Return when it is in this node's store; with `doubt`, undamaged."""
+        ...
+
+
 class ContainerPort:
-    """Implements `controller.ports.Containers` and `controller.resources.Paths`."""
+    """Implements `controller.ports.Containers`, `controller.resources.Paths` and
+    `node.presence.Fence`.
+    """
 
     def __init__(
-        self, client: ContainersClient, bundles: BundleState, state: ControllerState
+        self,
+        client: ContainersClient,
+        bundles: BundleState,
+        state: ControllerState,
+        source: BundleSource | None = None,
     ) -> None:
         self._client = client
         self._bundles = bundles
         self._state = state
+        self._source = source
 
     async def start(self, order: ports.StartOrder) -> ports.Started:
+        """With its bundle on this node; one that is damaged here is fetched anew, once."""
+        if self._source is None:
+            return await self._start(order)
+        await self._source.ensure(order.bundle)
+        try:
+            return await self._start(order)
+        except PlatformError as exc:
+            if exc.code != "corrupt":
+                raise
+        await self._source.ensure(order.bundle, doubt=True)
+        return await self._start(order)
+
+    async def _start(self, order: ports.StartOrder) -> ports.Started:
         started = await self._client.call(
             methods.START,
             methods.StartContainer(
@@ -61,6 +90,14 @@ class ContainerPort:
             endpoints=_endpoints(started.endpoints, order.endpoints),
             timings_ms=started.timings_ms,
         )
+
+    async def extend(self, deadline_s: float | None) -> None:
+        """Components may run until then (CLOCK_BOOTTIME; None: for ever); in force on return."""
+        await self._client.lease(deadline_s)
+
+    async def clear(self) -> None:
+        """Kill whatever runs on this node; returns when nothing does."""
+        await self._client.clear()
 
     async def kill(self, component: str) -> None:
         await self._client.call(

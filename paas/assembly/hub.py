@@ -134,6 +134,7 @@ class HubProcess:
             log=self.core.log,
             links=self.core.ports.links,
             register=self.states.nodes,
+            tokens=self.states.tokens,
             book=book,
             own_address=(node.node, node.listen),
             clock=agent.clock,

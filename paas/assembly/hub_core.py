@@ -41,6 +41,7 @@ from paas.hub.ring_state import RingState
 from paas.hub.routes import Links, NoLinks
 from paas.hub.state import GroupState
 from paas.node.api import Facts, NodesApi
+from paas.node.membership_keeper import MembershipKeeper
 from paas.node.policy import POLICY as NODE_POLICY
 from paas.node.presence import Fence, Presence
 from paas.node.state import DrainNode, Node, NodeRegister, ReportNode
@@ -115,6 +116,10 @@ class Log:
     async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any:
         return await self._log.propose(command, timeout_s=timeout_s)
 
+    async def barrier(self) -> None:
+        """Afterwards the state here is no older than the call.  Raises `unavailable`."""
+        await self._log.barrier()
+
     def applied(self) -> int:
         index: int = self._log.status()["applied"]
         return index
@@ -138,6 +143,13 @@ class HubCore:
             clock=ports.boottime,
             report=ports.report,
             prepared=ports.prepared,
+            on_trouble=self._on_presence_trouble,
+        )
+        self.members = MembershipKeeper(
+            node=ports.node,
+            log=replicated,
+            register=states.nodes,
+            on_change=lambda text: ports.trouble.warning("node.member_changed", text=text),
             on_trouble=self._on_presence_trouble,
         )
         self.hub = Hub(
@@ -201,8 +213,8 @@ class HubCore:
             lease_age_s=self.presence.lease_age_s,
             behind=self._behind,
             staleness=self.staleness,
-            refusal=lambda _node: "",
-            change=lambda: "",
+            refusal=self.members.refusal,
+            change=lambda: self.members.change,
         )
 
     def _behind(self, node: str) -> int | None:
@@ -238,6 +250,7 @@ class HubCore:
         await nursery.start(self.replicated.run)
         await nursery.start(self.controller.run)
         await nursery.start(self.presence.run)
+        await nursery.start(self.members.run)
 
     def statistics(self) -> dict[str, Any]:
         return {"hub": self.hub.statistics(), "log": self.replicated.status()}

@@ -25,7 +25,7 @@ from paas.assembly.node_settings import NODE_FILE, node_settings
 from paas.base.errors import PlatformError
 from paas.certificates.client import join
 from paas.certificates.join_client import JoinedCluster
-from paas.node.settings import CERTIFICATES_UID
+from paas.node.settings import CERTIFICATES_UID, runtime_of
 from paas.real.clock import SystemClock
 from paas.real.files import SystemFiles
 
@@ -120,7 +120,8 @@ def _known(state: str) -> dict[str, Any]:
             known: dict[str, Any] = json.load(file)
             return known
     except FileNotFoundError:
-        return {"development": True, "version": __version__}
+        runtime = runtime_of(os.path.realpath(state))
+        return {"runtime": runtime, "development": True, "version": __version__}
 
 
 def _write(path: str, facts: dict[str, Any]) -> None:

@@ -24,12 +24,13 @@ from paas.base.errors import PlatformError, invalid
 from paas.base.ports import Clock, Entropy
 from paas.certificates import messages
 from paas.certificates.client import authority, certify_node, keep_node_authority
-from paas.certificates.join_state import UseJoinToken, new_token
+from paas.certificates.join_state import JoinTokenState, UseJoinToken, new_token
 from paas.certificates.joining import JoinService
 from paas.certificates.limits import JOIN_TOKEN_LIFE_S_MAX
 from paas.certificates.server import serve_joining
 from paas.hub.routes import Links
-from paas.identity import join_tokens
+from paas.identity import csr, join_tokens
+from paas.identity.keys import Malformed, fingerprint
 from paas.identity.tls import Identity, join_server_context
 from paas.node.lifecycle import NodeState
 from paas.node.state import AddNode, NodeRegister
@@ -46,7 +47,13 @@ POLICY = {
 
 
 class Log(Protocol):
+    """The replicated log."""
+
     async def propose(self, command: Any, *, timeout_s: float = 10.0) -> Any: ...
+
+    async def barrier(self) -> None:
+        """Afterwards the state here is no older than the call."""
+        ...
 
 
 class JoiningFace:
@@ -61,6 +68,7 @@ class JoiningFace:
         log: Log,
         links: Links,
         register: NodeRegister,
+        tokens: JoinTokenState,
         book: AddressBook,
         own_address: tuple[str, str],
         clock: Clock,
@@ -73,6 +81,7 @@ class JoiningFace:
         self._log = log
         self._links = links
         self._register = register
+        self._tokens = tokens
         self._book = book
         self._own = own_address
         self._clock = clock
@@ -184,11 +193,24 @@ class JoiningFace:
     # -- certificates of nodes -------------------------------------------------------------------
 
     async def certify_here(
-        self, params: messages.CertifyNode, _context: Context
+        self, params: messages.CertifyNode, context: Context
     ) -> messages.NodeCertified:
-        """For another hub: the key is here, or it is `unsupported`."""
+        """For another hub: its own node's authority, or that of a node that was let in."""
+        if params.node != context.peer.info.get("node"):
+            await self._check_invited(params)
         chain = await certify_node(self._socket, params.request, params.node)
         return messages.NodeCertified(chain=chain)
+
+    async def _check_invited(self, params: messages.CertifyNode) -> None:
+        """The log knows who was let in with which key; this replica may lag behind it."""
+        try:
+            key = fingerprint(csr.read_node(params.request.encode()).key)
+        except Malformed as exc:
+            raise invalid("request", str(exc)) from None
+        if not self._tokens.invited(params.node, key):
+            await self._log.barrier()
+        if not self._tokens.invited(params.node, key):
+            raise PlatformError("denied", f"no node {params.node!r} with this key was let in")
 
     async def _certify(self, request: str, node: str) -> str:
         try:

@@ -6,6 +6,8 @@ and not from a node that refuses the upload.
 
 from __future__ import annotations
 
+from paas.base.limits import CALL_TIMEOUT_S_MAX, OUTBOX_BYTES_MAX
+
 MIB = 1 << 20
 GIB = 1 << 30
 
@@ -61,6 +63,41 @@ BUNDLES_MAX = 10_000
 UPLOADS_MAX = 32
 """Uploads that may be open at the same time in one store."""
 
+PIECE_BYTES = 256 << 10
+"""What one node gives another at a time: small beside a frame, so that calls get in between."""
+
+PIECE_TIMEOUT_S = 10.0
+"""A node that does not answer for a piece in this time is left for another."""
+
+FETCHES_MAX = 4
+"""Bundles that one node fetches at the same time."""
+
+FETCH_WAIT_S = 30.0
+"""How long a start waits for its bundle; the fetch goes on afterwards."""
+
+FETCH_PAUSE_S = 0.2
+"""Before the nodes are asked for the rest, when some of it has come."""
+
+COPIES = 3
+"""Nodes that keep each bundle, where there are as many."""
+
+KEEP_TIMEOUT_S = 120.0
+"""How long another node may take to fetch a copy before an upload is acknowledged."""
+
+BALANCE_PERIOD_S = 15.0
+"""How often to look whether nodes have come or gone, or a fetch must be repeated."""
+
+BALANCE_PAUSE_S = 0.1
+"""Between two fetches in the background."""
+
+COLLECT_PERIOD_S = 600.0
+COLLECT_AFTER_S = 7_200.0
+"""A blob that the log does not know is removed after it has been unknown so long: its upload may
+not have been acknowledged yet, on another node."""
+
+ACCUSED_MAX = 1_000
+"""Bundles for which it is remembered who gave wrong bytes."""
+
 REFERENCES_MAX = 10_000
 """Types that may refer to one bundle."""
 
@@ -87,6 +124,8 @@ TEXT_BYTES_MAX = 4_096
 TABLE_ENTRIES_MAX = 64
 """Endpoints, requirements, or variables of the environment of one component type."""
 
+assert COLLECT_AFTER_S > CALL_TIMEOUT_S_MAX, "no upload may last as long"
+assert PIECE_BYTES * FETCHES_MAX < OUTBOX_BYTES_MAX
 assert FILE_BYTES_MAX <= UNPACKED_BYTES_MAX
 assert FILE_BYTES_MAX < 8 * GIB, "a larger size does not fit in the archive's header"
 assert MANIFEST_BYTES_MAX <= CHUNK_BYTES <= FILE_BYTES_MAX

@@ -1,4 +1,7 @@
-"""Messages about bundles: upload in pieces, list, trust a publisher.  Numbers 350-369."""
+"""Messages about bundles: upload in pieces, list, trust a publisher.  Numbers 350-359.
+
+Between the hubs of a cluster: has, fetch, keep.  Numbers 360-369.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +79,51 @@ class Remove(Params, frozen=True, kw_only=True):
     digest: str
 
 
+class Has(Params, frozen=True, kw_only=True):
+    """Ask another node whether a bundle is in its store."""
+
+    digest: str
+
+
+class Held(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Whether the bundle is there, and its size in bytes."""
+
+    present: bool
+    size: int = 0
+
+
+class Fetch(Params, frozen=True, kw_only=True):
+    """Ask another node for the bytes of a bundle from `offset` on, at most `limit`."""
+
+    digest: str
+    offset: int
+    limit: int
+
+
+class Piece(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Bytes of a bundle.  `size`: of the whole."""
+
+    data: bytes
+    size: int
+
+
+class Keep(Params, frozen=True, kw_only=True):
+    """Ask another node to fetch and keep a bundle; answered when it is in its store, durably.
+
+    `holder` is a node that has it; `size` of the whole, which the log may not know yet.
+    """
+
+    digest: str
+    size: int
+    holder: str = ""
+
+
 BEGIN = method(350, "bundle.begin", Begin, Begun)
 APPEND = method(351, "bundle.append", Append, Nothing)
 COMMIT = method(352, "bundle.commit", Commit, Nothing)
 LIST = method(353, "bundle.list", List, Bundles)
 TRUST = method(354, "bundle.trust", Trust, Trusted)
 REMOVE = method(355, "bundle.remove", Remove, Nothing)
+HAS = method(360, "bundle.has", Has, Held, public=False)
+FETCH = method(361, "bundle.fetch", Fetch, Piece, public=False)
+KEEP = method(362, "bundle.keep", Keep, Nothing, public=False)

@@ -133,34 +133,46 @@ def recover(session: Session, *, i_accept_losses: str | None) -> int:
             "recover works on one node: name its own state directory",
             hint=f"for example: paas cluster recover --state {one}",
         )
+    if place.running(state):
+        raise PlatformError(
+            "conflict",
+            f"the node with its state in {state} runs",
+            hint="end it first, as all others that still run",
+        )
     if i_accept_losses != cluster.name:
+        found = _recover(state)
         raise PlatformError(
             "refused",
-            f"nothing was done. {LOSSES.format(state=state)}",
+            f"nothing was done. {LOSSES.format(**found, majority=', '.join(found['voters']))}",
             hint=f"if no majority can come back: --i-accept-losses {cluster.name}",
+            **found,
         )
-    if place.running(state):
-        raise PlatformError("conflict", "the node runs", hint="end it first")
+    found = _recover(state, "--force")
+    text = f"{cluster.name} goes on with {found['node']} alone, from entry {found['index']}"
+    session.output.value(found, text, [cluster.name])
+    session.output.note("start the node; the others join again with empty state directories")
+    return Exit.DONE
+
+
+def _recover(state: Path, *more: str) -> dict[str, Any]:
     done = subprocess.run(
-        supervisor.agent_command("recover", state),
+        [*supervisor.agent_command("recover", state), *more],
         capture_output=True,
         text=True,
         env=supervisor.environment(),
         check=False,
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        raise PlatformError("failed", last.removeprefix("error: "))
-    found = json.loads(done.stdout)
-    text = f"{cluster.name} goes on with this node alone, from entry {found.get('index', '?')}"
-    session.output.value(found, text, [cluster.name])
-    session.output.note("start the node; the others join again with empty state directories")
-    return Exit.DONE
+        raise joining.error_of(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 LOSSES = (
-    "Going on with {state} alone loses every change that a majority without this node has "
-    "acknowledged, and if the others still run there are two clusters with one name."
+    "{node} has entries up to {last_index} of term {last_term} and knows that those up to "
+    "{commit_index} count. Going on with it alone loses every change that a majority of {majority} "
+    "has acknowledged without it; if others still run, there are two clusters with one name. Of "
+    "several nodes that are left, the one with the largest term, then entry, loses least."
 )
 
 

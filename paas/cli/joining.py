@@ -134,7 +134,7 @@ class Join:
         if self._process.returncode == 0:
             found: dict[str, Any] = json.loads(out)
             return found
-        raise _error(self._node, err)
+        raise error_of(err, f"{self._node} did not join: ")
 
     def close(self) -> None:
         """End it if it still waits."""
@@ -143,9 +143,10 @@ class Join:
         self._process.communicate()
 
 
-def _error(node: str, said: str) -> PlatformError:
+def error_of(said: str, before: str = "") -> PlatformError:
+    """What a program of ours said at its end, `error: CODE: TEXT`, as an error."""
     last = (said.strip().splitlines() or ["it ended without a word"])[-1]
     code, colon, text = last.removeprefix("error: ").partition(": ")
     if colon and code in CATALOGUE:
-        return PlatformError(code, f"{node} did not join: {text}")
-    return PlatformError("failed", f"{node} did not join: {last}")
+        return PlatformError(code, before + text)
+    return PlatformError("failed", before + last)

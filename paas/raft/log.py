@@ -35,24 +35,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import trio
 
-from paas.base.errors import LocalError, PlatformError, RemoteError
+from paas.base.errors import LocalError, PlatformError
 from paas.base.ports import Clock, Entropy, Files
 from paas.raft import limits
 from paas.raft.command import SEED_BYTES
 from paas.raft.configuration import Configuration
+from paas.raft.inbox import Inbox
 from paas.raft.leading import Leading
 from paas.raft.machine import Event, Machine
-from paas.raft.messages import AppendEntries, ApplyCommand, Message, is_acknowledgement
+from paas.raft.members import Follower
 from paas.raft.proposals import Identity, Proposals, Waiter, given_up
 from paas.raft.settings import RaftSettings
-from paas.raft.syncobj import Follower, Leadership, Replica
+from paas.raft.syncobj import Leadership, Replica
 from paas.raft.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -70,12 +70,9 @@ class ReplicatedLog:
         life = replica.entropy.bytes(8).hex()  # numbers begin anew in each life
         self._proposals = Proposals(f"{replica.node}/{life}", replica.machine.recall)
         self._leading = Leading(replica, self._wake_up)
-        self._inbox: deque[tuple[str, int, bytes | None, bool]] = deque()
-        self._held: list[tuple[str, ApplyCommand]] = []  # until the leadership is transferred
+        self._inbox = Inbox(replica, self._room, lambda: self._leading.holding)
         self._followed: tuple[str, int] | None = None
-        self._forwarded_bytes = 0  # of this step: taken, but not in the journal yet
         self._denied_until_s = -math.inf
-        self._dropped = 0
         self._subscribers: list[Subscriber] = []
         self._wake = trio.Event()
         self._snapshot_waiters: list[trio.Event] = []
@@ -177,7 +174,7 @@ class ReplicatedLog:
             "syncs": replica.journal.syncs,
             "storage": "full" if replica.journal.full else "ok",
             "in_flight": len(self._proposals),
-            "messages_dropped": self._dropped,
+            "messages_dropped": self._inbox.dropped,
             "running": self._running,
             "voters": list(replica.voters),
             "observers": list(replica.configuration.observers),
@@ -380,17 +377,17 @@ class ReplicatedLog:
 
     async def _step(self, nursery: trio.Nursery) -> None:
         replica = self._replica
-        await self._receive()
+        await self._inbox.receive()
         await self._submit()
         await self._leading.begin(self._room)
         replica.append()
         if replica.journal.dirty:
             self._send(replica.early())
             await self._sync()
-            self._count_acknowledgements()
+            self._inbox.acknowledgements()
         if replica.election_due:
             await trio.lowlevel.checkpoint()  # let the network tell first that a leader lives
-            await self._receive()
+            await self._inbox.receive()
         if replica.compaction_due and self._snapshot_allowed():
             replica.request_snapshot()
         asked = tuple(self._snapshot_waiters)
@@ -435,82 +432,16 @@ class ReplicatedLog:
     # -- in --------------------------------------------------------------------------------------
 
     def on_connected(self, peer: str, epoch: int) -> None:
-        self._note(peer, epoch, None, True)
-
-    def on_disconnected(self, peer: str, epoch: int) -> None:
-        self._note(peer, epoch, None, False)
-
-    def on_message(self, peer: str, epoch: int, data: bytes) -> None:
-        if len(self._inbox) >= limits.INBOX_MESSAGES_MAX:
-            self._dropped += 1
-            return
-        self._note(peer, epoch, data, True)
-
-    def _note(self, peer: str, epoch: int, data: bytes | None, up: bool) -> None:
-        self._inbox.append((peer, epoch, data, up))
+        self._inbox.note(peer, epoch, None)
         self._wake.set()
 
-    def _decoded(self, peer: str, epoch: int, data: bytes) -> Message | None:
-        try:
-            return self._replica.decode(peer, epoch, data)
-        except RemoteError as exc:
-            logger.warning("%s broke the protocol of the log: %s", peer, exc)
-            self._replica.disconnected(peer, epoch)
-            return None
+    def on_disconnected(self, peer: str, epoch: int) -> None:
+        self._inbox.note(peer, epoch, None, up=False)
+        self._wake.set()
 
-    async def _receive(self) -> None:
-        replica = self._replica
-        self._forwarded_bytes = 0
-        if self._held and not self._leading.holding:
-            taken, self._held = self._held, []
-            for peer, command in taken:
-                await self._forwarded(peer, command)
-        for _ in range(len(self._inbox)):
-            peer, epoch, data, up = self._inbox.popleft()
-            if data is None:
-                (replica.connected if up else replica.disconnected)(peer, epoch)
-                continue
-            message = self._decoded(peer, epoch, data)
-            if isinstance(message, ApplyCommand):
-                await self._forwarded(peer, message)
-            elif message is not None:
-                needed = _needed(message)
-                if needed and not await self._room(needed):
-                    continue  # who has no room does not acknowledge; the leader sends again
-                replica.receive(peer, message)
-
-    async def _forwarded(self, peer: str, message: ApplyCommand) -> None:
-        """A command that another replica handed on."""
-        replica = self._replica
-        if self._leading.holding and len(self._held) < limits.IN_FLIGHT_MAX:
-            self._held.append((peer, message))
-            return
-        needed = replica.needs_bytes(message.command)
-        able = replica.is_leader and replica.is_member(peer) and not self._leading.holding
-        if not able or not await self._room(self._forwarded_bytes + needed):
-            replica.deny(peer, message)
-            return
-        replica.receive(peer, message)
-        self._forwarded_bytes += needed
-
-    def _count_acknowledgements(self) -> None:
-        """Take the answers to appends that came while the disk was written.
-
-        They may overtake other messages of the same peer: rules T1 and T2 make that harmless.
-        """
-        kept: deque[tuple[str, int, bytes | None, bool]] = deque()
-        changed: dict[str, None] = {}  # connections: what comes behind such news waits for it
-        for item in self._inbox:
-            peer, epoch, data, _ = item
-            if data is None:
-                changed[peer] = None
-            if data is None or peer in changed or not is_acknowledgement(data):
-                kept.append(item)
-                continue
-            message = self._decoded(peer, epoch, data)
-            if message is not None:
-                self._replica.receive(peer, message)
-        self._inbox = kept
+    def on_message(self, peer: str, epoch: int, data: bytes) -> None:
+        self._inbox.note(peer, epoch, data)
+        self._wake.set()
 
     async def _submit(self) -> None:
         """Hand the waiting proposals to the library, as far as there is room and a leader."""
@@ -536,7 +467,7 @@ class ReplicatedLog:
         if now_s < self._denied_until_s and not replica.is_leader:
             return
         while (waiter := proposals.head()) is not None:
-            needed = self._forwarded_bytes + replica.needs_bytes(waiter.data)
+            needed = self._inbox.forwarded_bytes + replica.needs_bytes(waiter.data)
             if replica.is_leader and not await self._room(needed):
                 proposals.refuse_queued(PlatformError("storage-full"))
                 return
@@ -588,10 +519,3 @@ def _only(exc: Exception) -> Exception:
     while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc
-
-
-def _needed(message: Message) -> int:
-    """Space in the journal that a message may take."""
-    if isinstance(message, AppendEntries):
-        return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)
-    return 0

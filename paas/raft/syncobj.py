@@ -32,12 +32,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from dataclasses import replace as replace_fields
 from typing import Any
 
 from msgspec.structs import replace
 
-from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy, Files
 from paas.raft import configuration, engine, messages, snapshot
 from paas.raft.adapters import LibraryLog, LibrarySnapshots, Nodes, State
@@ -47,6 +45,7 @@ from paas.raft.engine import Engine, Network, Peer
 from paas.raft.journal import RECORD_OVERHEAD_BYTES, Journal
 from paas.raft.limits import FULL_COMPACTION_ENTRIES
 from paas.raft.machine import Applied, Machine, StateReplaced
+from paas.raft.members import Follower, Members
 from paas.raft.messages import (
     REGULAR,
     AppendEntries,
@@ -69,20 +68,6 @@ Identity = tuple[str, int]
 
 _HAIR_S = 1e-4
 """The library's timers end strictly after their time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Follower:
-    """What the leader knows of another member."""
-
-    match_index: int
-    """Up to here its log is certainly ours."""
-
-    heard_s: float
-    """Seconds since it last answered (or since this replica leads, or it became a member)."""
-
-    voter: bool
-    connected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +136,20 @@ class Replica:
         data = file.read()
         made = None if data is None else snapshot.decode(data)
         snapshot.align(self.journal, made)
-        self._history = History(
-            self._bootstrap(voters, join) if made is None else made.configuration
-        )
-        self._history.read(self.journal.entries)
+        history = History(self._bootstrap(voters, join) if made is None else made.configuration)
+        history.read(self.journal.entries)
+        self.members = Members(self, history)
         self._recovering = True
-        self.log = LibraryLog(self.journal, self._history)
+        self.log = LibraryLog(self.journal, history)
         with self._entered():
             self._engine = Engine(self, self.settings)
             self._set("needLoadDumpFile", False)
             self._set("connectedNodes", Nodes())
-            self._reconfigure()
+            self.members.reconfigure()
             if data is not None:
                 self._engine._SyncObj__loadDumpFile(False)
         self._recovering = False
-        self.log.on_configuration = self._reconfigure
+        self.log.on_configuration = self.members.reconfigure
         self.log.on_membership = lambda index: self._set("changeClusterIDx", index)
         self.journal.sync()
         self.applied.clear()
@@ -210,6 +194,12 @@ class Replica:
         if peer in self._epochs and epoch >= self._epochs[peer]:
             with self._entered():
                 self.network.link(self.peer(peer), up=False)
+
+    def dismiss(self, peer: str, epoch: int) -> None:
+        """A peer broke the protocol: its connection does not count any more."""
+        self.disconnected(peer, epoch)
+        if self._epochs.get(peer) == epoch:
+            self._epochs[peer] = epoch + 1
 
     def decode(self, peer: str, epoch: int, data: bytes) -> Message | None:
         """A message of a peer's live connection; None for any other.  Raises RemoteError."""
@@ -337,7 +327,7 @@ class Replica:
             return True
         if self.has_peers and self.is_leader and self._get("newAppendEntriesTime") == 0:
             return True
-        if self._alone:
+        if self.members.alone:
             return self.commit_index < self.last_index or not self.is_leader
         return self.elections.granted and self.election_due
 
@@ -353,7 +343,7 @@ class Replica:
             heartbeat_s = float(self._get("newAppendEntriesTime"))
             fallback_s = self.quorum_heard_s() + self.settings.leader_fallback_s
             return min(heartbeat_s, fallback_s) + _HAIR_S
-        if self.node not in self.voters:
+        if not self.members.votes:
             return math.inf
         deadline_s = float(self._get("raftElectionDeadline")) + _HAIR_S
         look_s = self.elections.next_look_s()
@@ -364,7 +354,7 @@ class Replica:
         """Will the next tick ask for an election, or hold one?"""
         return (
             not self.is_leader
-            and self.node in self.voters
+            and self.members.votes
             and float(self._get("raftElectionDeadline")) < self.clock.monotonic_s()
         )
 
@@ -402,11 +392,11 @@ class Replica:
         self.applied.append((made.index, Applied(None, events=(StateReplaced(index=made.index),))))
         if not self._recovering:
             self._engine.given_up_to(made.index)
-            self._history.replaced(made.configuration)
-            self._reconfigure()
+            self.members.history.replaced(made.configuration)
+            self.members.reconfigure()
 
     def may_stand(self) -> bool:
-        if self._get("transferInProgress") and self.node in self.voters:
+        if self._get("transferInProgress") and self.members.votes:
             self._standing_for_leader = True
             return True
         return self.elections.may_stand(self.clock.monotonic_s())
@@ -434,85 +424,22 @@ class Replica:
     @property
     def configuration(self) -> Configuration:
         """The one in force."""
-        latest = self._history.latest
-        return replace_fields(latest, committed=latest.index <= self.commit_index)
+        return self.members.configuration
 
     def configuration_at(self, index: int) -> Configuration:
-        return self._history.at(index)
-
-    def _reconfigure(self) -> None:
-        """Another configuration is in force: the library gets its nodes anew (K4)."""
-        members = self._history.latest
-        voters = self._others(members.voters)
-        observers = self._others(members.observers)
-        everybody = voters | observers
-        next_index, match_index = self._get("raftNextIndex"), self._get("raftMatchIndex")
-        heard_s = self._get("lastResponseTime")
-        for node in everybody:
-            next_index.setdefault(node, self.last_index + 1)
-            match_index.setdefault(node, 0)
-            heard_s.setdefault(node, self.clock.monotonic_s())
-        for known in (next_index, match_index, heard_s):
-            for node in [node for node in known if node not in everybody]:
-                del known[node]
-        self._set("otherNodes", voters)
-        self._set("readonlyNodes", observers)
-        if self._alone:
-            self._set("raftElectionDeadline", -math.inf)  # nobody to wait for
-
-    def _others(self, names: Iterable[str]) -> Nodes:
-        return Nodes(self.peer(name) for name in names if name != self.node)
+        return self.members.history.at(index)
 
     def change_configuration(self, voters: Iterable[str], observers: Iterable[str]) -> int:
         """Append another configuration; its index.  Raises `conflict`, `invalid`."""
-        old = self.configuration
-        new = configuration.make(voters, observers)
-        if not self.is_leader:
-            raise PlatformError("conflict", "only the leader changes who votes", leader=self.leader)
-        if not old.committed:
-            raise PlatformError("conflict", f"the change at {old.index} is still under way")
-        if not self.own_term_committed:
-            raise PlatformError("conflict", "this leader is too new: nothing is committed yet")
-        configuration.check_change(old, new, self.node)
-        missing = [name for name in new.voters if not self._in_touch(name)]
-        if old.voters != new.voters and 2 * len(missing) >= len(new.voters):
-            raise PlatformError(
-                "conflict",
-                "a majority of these voters would not be in touch",
-                hint="bring them back first, or change something else",
-                missing=missing,
-            )
-        if old.members == new.members and old.voters == new.voters:
-            return old.index
+        new = self.members.change(voters, observers)
+        if new.committed:
+            return new.index  # it is so already
         with self._entered():
             return self._append(configuration.encode(new))
 
-    def _in_touch(self, name: str) -> bool:
-        if name == self.node:
-            return True
-        heard_s = self._get("lastResponseTime").get(self.peer(name), -math.inf)
-        recent = self.clock.monotonic_s() - heard_s < self.settings.leader_fallback_s
-        return self._is_connected(name) and (recent or not self.is_member(name))
-
-    def _is_connected(self, name: str) -> bool:
-        return bool(self._engine.isNodeConnected(self.peer(name)))
-
     def followers(self) -> dict[str, Follower]:
         """On the leader: every other member, by name."""
-        if not self.is_leader:
-            return {}
-        match_index, heard_s = self._get("raftMatchIndex"), self._get("lastResponseTime")
-        members, now_s = self._history.latest, self.clock.monotonic_s()
-        return {
-            name: Follower(
-                match_index=match_index[self.peer(name)],
-                heard_s=max(0.0, now_s - heard_s[self.peer(name)]),
-                voter=name in members.voters,
-                connected=self._is_connected(name),
-            )
-            for name in members.members
-            if name != self.node
-        }
+        return self.members.followers()
 
     def transfer(self, to: str) -> bool:
         """Ask a voter to stand now, if it has everything that we have."""
@@ -582,26 +509,22 @@ class Replica:
 
     @property
     def voters(self) -> tuple[str, ...]:
-        return self._history.latest.voters
+        return self.members.voters
 
     @property
     def knows_members(self) -> bool:
         return bool(self.voters)
 
     @property
-    def _alone(self) -> bool:
-        return self.voters == (self.node,)
-
-    @property
     def has_peers(self) -> bool:
         """Is there any other member, or may there be?"""
-        return self._history.latest.members != (self.node,)
+        return self.members.others
 
     @property
     def role(self) -> str:
         if self.is_leader:
             return "leader"
-        if self.node not in self.voters:
+        if not self.members.votes:
             return "observer"
         return "follower" if self._get("raftState") == engine.FOLLOWER else "candidate"
 
@@ -641,12 +564,7 @@ class Replica:
 
     def quorum_heard_s(self) -> float:
         """On a leader: since when it has not heard of a majority."""
-        others = [self.peer(name) for name in self.voters if name != self.node]
-        needed = len(self.voters) // 2
-        if not needed:
-            return self.clock.monotonic_s()
-        heard_s = self._get("lastResponseTime")
-        return float(sorted((heard_s[node] for node in others), reverse=True)[needed - 1])
+        return self.members.quorum_heard_s()
 
     @property
     def last_contact_s(self) -> float | None:
@@ -654,8 +572,11 @@ class Replica:
         heard_s = self.quorum_heard_s() if self.is_leader else self.elections.heard_s
         return None if heard_s is None else max(0.0, self.clock.monotonic_s() - heard_s)
 
+    def is_connected(self, name: str) -> bool:
+        return bool(self._engine.isNodeConnected(self.peer(name)))
+
     def is_voter(self, peer: str) -> bool:
-        return self.peer(peer) in self._get("otherNodes")
+        return self.members.is_voter(peer)
 
     def is_member(self, peer: str) -> bool:
-        return self.is_voter(peer) or self.peer(peer) in self._get("readonlyNodes")
+        return self.members.is_member(peer)

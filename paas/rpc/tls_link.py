@@ -110,7 +110,7 @@ class TlsLink(_Gathering):
                 await trio.lowlevel.checkpoint()
             elif not await self._receive():
                 break
-            if self._closed:
+            if self.closed:  # while we waited
                 break
             opened = self._open()
             if opened is not None:
@@ -121,7 +121,7 @@ class TlsLink(_Gathering):
         """Wait for bytes and keep what came; False at the end of the stream."""
         try:
             await trio.lowlevel.wait_readable(self._socket)
-            if self._closed:
+            if self.closed:
                 return False
             data = self._socket.recv(READ_BYTES)
         except BlockingIOError:

@@ -25,7 +25,8 @@ LOG_KEYS: dict[str, str] = {
     "node.not_cleared": "what ran on this removed node could not be ended yet",
     "node.not_declared_lost": "that another node is lost could not be written",
     "node.not_given_up": "that another node is lost for good could not be written",
-    "node.member_change_failed": "the members of the replicated log could not be changed",
+    "node.member_changed": "who votes in the replicated log, or observes it, was changed",
+    "cluster.members_not_changed": "the members of the replicated log could not be changed",
     "node.ready": "all agents of the node run: components can be created",
 }
 

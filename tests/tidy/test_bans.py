@@ -47,6 +47,9 @@ IO_FILES: dict[str, str] = {
     "paas/raft/log.py": "drives the replica: steps, syncs in a thread, sleeps",
     "paas/raft/proposals.py": "who proposed waits here for the outcome",
     "paas/rpc/dispatch.py": "starts handlers as tasks of the connection",
+    "paas/rpc/mesh.py": "dials, accepts and waits; judging greetings is in mesh_hello.py",
+    "paas/rpc/mesh_channels.py": "reads the connections of the mesh",
+    "paas/rpc/tls_link.py": "drives a socket and its encryption",
     "paas/telemetry/sink.py": "where log lines leave the process, and their clock",
 }
 

@@ -55,7 +55,10 @@ ONLY_THERE = {
     "pyroute2": (("paas/real/",), "the kernel port"),
     "msgpack": (("paas/wire/",), "paas.wire.codec"),
     "cryptography.x509": (("paas/identity/",), "paas.identity"),
-    "ssl": (("paas/identity/tls.py", "/transport.py", "/server.py", "/client.py"), "identity.tls"),
+    "ssl": (
+        ("paas/identity/tls.py", "/transport.py", "/tls_link.py", "/server.py", "/client.py"),
+        "identity.tls",
+    ),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from paas.assembly.node_settings import settings_of
 from paas.base.errors import Exit, PlatformError
-from paas.cli import joining
+from paas.cli import cluster, joining
 from paas.cli.joining import Listen, join_address
 
 
@@ -113,10 +113,45 @@ def test_names_that_do_not_fit_into_certificates_are_refused(run, tmp_path, name
     assert not (tmp_path / "new").exists()
 
 
-def test_recovery_says_what_may_be_lost_unless_asked_twice(run, state):
+LOG = """
+import json, sys
+found = {"node": "n1", "cluster": "test", "last_index": 90, "last_term": 4, "commit_index": 88}
+forced = {"index": 91, "term": 5} if "--force" in sys.argv else {}
+print(json.dumps({**found, "voters": ["n1", "n2", "n3"], "observers": [], **forced}))
+"""
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """A program that seems to have looked at a log."""
+    words = [sys.executable, "-c", LOG]
+    monkeypatch.setattr(cluster.supervisor, "agent_command", lambda role, state: words)
+
+
+def test_recovery_says_what_may_be_lost_unless_asked_twice(run, state, log):
     words = ("cluster", "recover", "--state", str(state))
     for more in ((), ("--i-accept-losses", "another")):
         done = run(*words, *more)
         assert done.status == Exit.FAILED
         assert "nothing was done" in done.err
+        assert "entries up to 90 of term 4" in done.err
+        assert "n1, n2, n3" in done.err
         assert "--i-accept-losses test" in done.err
+
+
+def test_recovery_is_done_when_the_cluster_is_named(run, state, log):
+    words = ("cluster", "recover", "--state", str(state), "--i-accept-losses", "test")
+    done = run(*words, "-o", "json")
+    assert done.json()["index"] == 91
+    assert "empty state directories" in done.err
+
+
+def test_a_directory_without_a_log_is_not_recovered(run, state):
+    done = run("cluster", "recover", "--state", str(state))
+    assert done.status == Exit.USAGE
+    assert "directory of a node" in done.err
+
+
+def test_a_node_that_runs_is_not_recovered(run, state, hub, log):
+    done = run("cluster", "recover", "--state", str(state), "--i-accept-losses", "test")
+    assert done.status == Exit.CONFLICT

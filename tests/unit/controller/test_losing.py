@@ -284,7 +284,7 @@ def test_linked_components_do_not_mind_a_move(world: ReplicaWithNodes) -> None:
 
 
 def test_one_that_is_restarted_anyway_moves_with_that(world: ReplicaWithNodes) -> None:
-    [ended, starting] = world.available("n1", "n1")
+    [ended] = world.available("n1")
     [starting] = world.create("n1")
     world.change(ended, E.EXITED, reason="exit:1")
     for component in (ended, starting):

@@ -124,3 +124,38 @@ async def test_watchers_may_close_while_they_are_told(maker: Pairs) -> None:
     for peer, _, _ in watches.watchers("group", "g"):
         watches.close_peer(peer)
     assert len(watches) == 0
+
+
+async def test_watchers_of_a_kind_are_told_what_is_there_after_a_gap(maker: Pairs) -> None:
+    watches, one, other = Watches(), Listener(maker), Listener(maker)
+    watches.open(one.ours, "group", "g", 5)
+    watches.open(one.ours, "group", "h", 5)
+    watches.open(one.ours, "down", "c", 1)
+    watches.open(other.ours, "group", "g", 9)
+    asked: list[str] = []
+
+    def snapshot(group: str) -> list[dict[str, str]]:
+        asked.append(group)
+        return [{"component": f"member of {group}"}]
+
+    assert watches.resume("group", 40, snapshot) == 3
+    assert watches.resume("signals", 40, snapshot) == 0
+    await trio.testing.wait_all_tasks_blocked()
+    assert asked == ["g", "h"]
+    assert one.heard == [(1, 40), (2, 40)]
+    assert {e.event for e in one.events} == {"resumed"}
+    assert one.events[1].data == {"snapshot": [{"component": "member of h"}], "index": 40}
+    assert [since for _, _, since in watches.watchers("group", "g")] == [40, 40]
+
+
+async def test_watches_of_a_kind_can_be_looked_through_while_they_end(maker: Pairs) -> None:
+    watches, one = Watches(), Listener(maker)
+    for key in ("a", "b", "b"):
+        watches.open(one.ours, "down", key, 1)
+    watches.open(one.ours, "group", "g")
+    seen = []
+    for key, peer, number, detail in watches.of_kind("down"):
+        watches.close(peer, number)
+        seen.append((key, number, detail))
+    assert seen == [("a", 1, 1), ("b", 2, 1), ("b", 3, 1)]
+    assert len(watches) == 1

@@ -164,7 +164,7 @@ class World:
         if self.leader == index:
             hub.believes = self.term
             hub.grantor.led(self.term, hub.offset_s + hub.rate * self.now_s)
-        elif self.rng.random() < 0.5:
+        elif self.rng.random() < 0.1:
             hub.believes = None
             hub.grantor.stopped()
 
@@ -303,7 +303,7 @@ class World:
         busy += [lambda: self.refresh(0), lambda: self.refresh(1), self.catch_up]
         if not self.state.leased and self.state.present:
             busy += [self.come_under_lease]
-        if rng.random() < (0.2 if self.calm else 0.6):
+        if rng.random() < (0.1 if self.calm else 0.6):
             busy += [self.elect, self.restart, self.rejoin, self.rejoin]
         rng.choice(busy)()
         self.check()
@@ -322,7 +322,7 @@ class CountsFromTheAnswer(Holder):
     def granted(self, number: int) -> float | None:
         if super().granted(number) is None:
             return None
-        self.deadline_s = self.next_s - RENEW_S + LEASE_S + 0.6
+        self.deadline_s = self.next_s - RENEW_S + LEASE_S + 0.9
         return self.deadline_s
 
 
@@ -495,19 +495,19 @@ def test_at_no_time_is_a_lease_valid_that_somebody_counted_as_ended(rng: Random)
 
 def test_the_same_for_many_long_histories_in_which_both_losses_and_grants_happen() -> None:
     losses = grants = 0
-    for seed in range(1_000):
+    for seed in range(800):
         world = World(Random(seed))
         world.run(500)
         losses += world.losses
         grants += world.grants
     assert losses > 1_000
-    assert grants > 3_000
+    assert grants > 2_000
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_each_rule_is_needed(name: str) -> None:
     """With the rule switched off some history shows a node that runs and is taken for lost."""
-    for seed in range(2_000):
+    for seed in range(3_000):
         world = World(Random(seed), MUTANTS[name])
         try:
             world.run(500)

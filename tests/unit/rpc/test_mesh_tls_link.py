@@ -127,6 +127,7 @@ async def test_the_end_of_the_other_side_is_read_after_its_last_words(links: Lin
 
 async def test_closing_wakes_our_own_reader(links: Links) -> None:
     async with trio.open_nursery() as nursery:
+
         async def closing() -> None:
             await trio.testing.wait_all_tasks_blocked()
             links[0].close()

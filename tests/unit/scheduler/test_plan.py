@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from paas.base.errors import PlatformError
 from paas.scheduler import limits
-from paas.scheduler.client import Scheduler
+from paas.scheduler.client import Load, Scheduler, room
 from paas.scheduler.feasible import parse_constraints
 from paas.scheduler.messages import Needs, NodeView, Placed, Request
 from paas.scheduler.plan import place
@@ -135,6 +135,74 @@ def test_the_client_asks_for_the_nodes_each_time() -> None:
     assert scheduler.place([], request())[0].node == "n1"
     nodes[:] = [node("n2")]
     assert scheduler.place([], request())[0].node == "n2"
+
+
+def test_a_node_that_is_lost_or_cordoned_gets_nothing_of_a_request() -> None:
+    nodes = [node("n1"), node("n2", cordoned=True), node("n3", online=False), node("n4")]
+    choices = place(nodes, [], request(6))
+    assert sorted(choice.node for choice in choices) == 3 * ["n1"] + 3 * ["n4"]
+    against = {v.node: v.reasons for v in choices[0].verdicts if not v.feasible}
+    assert against == {"n2": ("cordoned",), "n3": ("offline",)}
+
+
+def test_what_a_lost_node_had_is_spread_over_those_that_are_left() -> None:
+    nodes = [node(f"n{i}") for i in range(1, 5)] + [node("n5", online=False)]
+    left = placed_on("n1", "n1", "n2", "n2", "n3", "n3", "n4", "n4")
+    names = [choice.node for choice in place(nodes, left, request(4))]
+    assert sorted(names) == ["n1", "n2", "n3", "n4"]
+
+
+def test_instances_are_spread_over_failure_domains_first() -> None:
+    nodes = [
+        *(node("a1", domain="a"), node("a2", domain="a"), node("a3", domain="a")),
+        *(node("b1", domain="b"), node("c1")),
+    ]
+    names = [choice.node for choice in place(nodes, [], request(6))]
+    assert sorted(name[0] for name in names) == ["a", "a", "b", "b", "c", "c"]
+    assert sorted(name for name in names if name[0] == "a") == ["a1", "a2"]
+
+
+def test_instances_on_a_node_that_takes_nothing_count_for_its_domain() -> None:
+    nodes = [
+        *(node("a1", domain="a", cordoned=True), node("a2", domain="a")),
+        *(node("b1", domain="b"), node("b2", domain="b")),
+    ]
+    [choice] = place(nodes, placed_on("a1"), request())
+    assert choice.node == "b1"
+    assert choice.verdicts[0].scores["domain"] > choice.verdicts[-2].scores["domain"]
+
+
+def test_sums_that_exist_already_give_the_same_and_are_added_to() -> None:
+    nodes = [node("n1"), node("n2"), node("n3")]
+    placed = placed_on("n1", "n1", "n2")
+    loads: dict[str, Load] = {}
+    for item in placed:
+        loads.setdefault(item.node, Load()).add(item.type, item.needs)
+    expected = [choice.node for choice in place(nodes, placed, request(5))]
+    scheduler = Scheduler(lambda: nodes)
+    assert [choice.node for choice in scheduler.place_on(loads, request(5))] == expected
+    assert sum(load.components for load in loads.values()) == 8
+
+
+def test_what_is_taken_away_leaves_nothing() -> None:
+    load, other = Load(), Needs(memory_bytes=1, cpu=0.1, disk_bytes=2)
+    load.add("t", NEEDS)
+    for _ in range(10):
+        load.add("u", other)
+    copy = load.copy()
+    for _ in range(10):
+        load.remove("u", other)
+    load.remove("t", NEEDS)
+    assert load == Load()
+    assert (copy.components, copy.cpu, copy.types) == (11, 1.5, {"t": 1, "u": 10})
+
+
+def test_room_is_what_reasons_say_of_the_node_itself() -> None:
+    tight = node("n1", memory_bytes=16 << 20, cordoned=True)
+    load = Load()
+    load.add("t", NEEDS)
+    assert room(tight, load, NEEDS) == ("cordoned", "memory: 64 MiB wanted, 0 MiB left")
+    assert room(node("n1"), Load(), NEEDS) == ()
 
 
 @given(st.integers(1, 6), st.integers(1, 30), st.randoms(use_true_random=False))

@@ -1,0 +1,127 @@
+"""What came from other replicas and waits for the next step.
+
+    transport ── note ──> queue ── receive ──> replica.receive          all, in order, once a step
+                            └───── acknowledgements ──> replica.receive  while the disk was written
+
+Whatever does not decode ends the connection for this side: nothing behind it is looked at until the
+transport makes a new one.  A message that needs room in the journal is taken only if there is room:
+a follower without room does not acknowledge, and the leader sends again; a command that another
+replica handed on is denied, and proposed again by who waits for it.  While the leadership is being
+handed over such commands are kept, and then taken or denied (leading.py).
+
+The queue is bounded; more is dropped and counted, which the protocol allows.  `room` waits for the
+disk; nothing else does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from paas.base.errors import RemoteError
+from paas.raft import limits
+from paas.raft.messages import AppendEntries, ApplyCommand, Message, is_acknowledgement
+from paas.raft.syncobj import Replica
+
+logger = logging.getLogger(__name__)
+
+_Item = tuple[str, int, bytes | None, bool]
+
+
+class Inbox:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        room: Callable[[int], Awaitable[bool]],
+        holding: Callable[[], bool],
+    ) -> None:
+        self._replica = replica
+        self._room = room
+        self._holding = holding
+        self._queue: deque[_Item] = deque()
+        self._held: list[tuple[str, ApplyCommand]] = []
+        self.dropped = 0
+        self.forwarded_bytes = 0
+        """Room for what this step took from others, which is not in the journal yet."""
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def note(self, peer: str, epoch: int, data: bytes | None, *, up: bool = True) -> None:
+        """A message, or news of a connection."""
+        if data is not None and len(self._queue) >= limits.INBOX_MESSAGES_MAX:
+            self.dropped += 1
+        else:
+            self._queue.append((peer, epoch, data, up))
+
+    async def receive(self) -> None:
+        """Give the replica everything that is there now."""
+        replica = self._replica
+        self.forwarded_bytes = 0
+        if self._held and not self._holding():
+            held, self._held = self._held, []
+            for peer, command in held:
+                await self._forwarded(peer, command)
+        for _ in range(len(self._queue)):
+            peer, epoch, data, up = self._queue.popleft()
+            if data is None:
+                (replica.connected if up else replica.disconnected)(peer, epoch)
+                continue
+            message = self._decoded(peer, epoch, data)
+            if isinstance(message, ApplyCommand):
+                await self._forwarded(peer, message)
+            elif message is not None:
+                needed = _needed(message)
+                if not needed or await self._room(needed):
+                    replica.receive(peer, message)
+
+    def acknowledgements(self) -> None:
+        """Take the answers to appends that are there.
+
+        They may overtake other messages of the same peer: rules T1 and T2 make that harmless.
+        """
+        kept: deque[_Item] = deque()
+        changed: dict[str, None] = {}  # connections: what comes behind such news waits for it
+        for item in self._queue:
+            peer, epoch, data, _ = item
+            if data is None:
+                changed[peer] = None
+            if data is None or peer in changed or not is_acknowledgement(data):
+                kept.append(item)
+                continue
+            message = self._decoded(peer, epoch, data)
+            if message is not None:
+                self._replica.receive(peer, message)
+        self._queue = kept
+
+    def _decoded(self, peer: str, epoch: int, data: bytes) -> Message | None:
+        try:
+            return self._replica.decode(peer, epoch, data)
+        except RemoteError as exc:
+            logger.warning("%s broke the protocol of the log: %s", peer, exc)
+            self._replica.dismiss(peer, epoch)
+            return None
+
+    async def _forwarded(self, peer: str, message: ApplyCommand) -> None:
+        """A command that another replica handed on."""
+        replica = self._replica
+        if self._holding() and len(self._held) < limits.IN_FLIGHT_MAX:
+            self._held.append((peer, message))
+            return
+        needed = replica.needs_bytes(message.command)
+        able = replica.is_leader and replica.is_member(peer) and not self._holding()
+        if not able or not await self._room(self.forwarded_bytes + needed):
+            replica.deny(peer, message)
+            return
+        replica.receive(peer, message)
+        self.forwarded_bytes += needed
+
+
+def _needed(message: Message) -> int:
+    """Space in the journal that a message may take."""
+    if isinstance(message, AppendEntries):
+        return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)
+    return 0
