@@ -122,9 +122,9 @@ class HubProcess:
         self, replicated: ReplicatedLog, transport: SecureTransport, mesh: Mesh | None
     ) -> JoiningFace:
         agent, node = self.agent, self.node
-        book = AddressBook(node.node, mesh or NoMesh(), self.states.nodes, node.peers)
-        book.update()
-        replicated.subscribe(book.state_changed)
+        self.book = AddressBook(node.node, mesh or NoMesh(), self.states.nodes, node.peers)
+        self.book.update()
+        replicated.subscribe(self.book.state_changed)
         if mesh is not None:
             mesh.subscribe(self.far_logs.connected, lambda _node: None)
         return JoiningFace(
@@ -135,7 +135,7 @@ class HubProcess:
             links=self.core.ports.links,
             register=self.states.nodes,
             tokens=self.states.tokens,
-            book=book,
+            book=self.book,
             own_address=(node.node, node.listen),
             clock=agent.clock,
             entropy=agent.entropy,
@@ -234,6 +234,7 @@ async def body(
             await nursery.start(mesh.run)
         nursery.start_soon(process.client.run)
         await process.core.start(nursery)
+        process.book.update()  # the log has been replayed, of which nobody was told
         process.bundles.collect()
         actors = Supervisor(
             "hub",

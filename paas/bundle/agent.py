@@ -60,9 +60,10 @@ class Copies:
 
         Raises `not-available` when others are present and not enough of them take it.
         """
+        patience_s = max(0.1, min(timeout_s, limits.KEEP_TIMEOUT_S))
         kept: dict[str, None] = {}
         asked: dict[str, str] = {}  # node to why it did not
-        with trio.move_on_after(min(timeout_s, limits.KEEP_TIMEOUT_S)):
+        with trio.move_on_after(patience_s):
             while True:
                 nodes = ranked(digest, self._peers.connected())
                 missing = copies_at_upload(1 + len(nodes)) - 1 - len(kept)
@@ -74,7 +75,10 @@ class Copies:
                 async with trio.open_nursery() as nursery:
                     for node in next_ones:
                         asked[node] = "it did not answer in time"
-                        nursery.start_soon(self._ask, node, digest, size, kept, asked)
+                        keep = messages.Keep(
+                            digest=digest, size=size, holder=self._node, timeout=patience_s
+                        )
+                        nursery.start_soon(self._ask, node, keep, kept, asked)
         reasons = "; ".join(f"{n}: {why}" for n, why in asked.items() if n not in kept)
         raise PlatformError(
             "not-available",
@@ -84,13 +88,12 @@ class Copies:
         )
 
     async def _ask(
-        self, node: str, digest: Digest, size: int, kept: dict[str, None], asked: dict[str, str]
+        self, node: str, keep: messages.Keep, kept: dict[str, None], asked: dict[str, str]
     ) -> None:
         peer = self._peers.peer(node)
         if peer is None:
             asked[node] = "it cannot be reached"
             return
-        keep = messages.Keep(digest=digest, size=size, holder=self._node)
         try:
             await peer.call(messages.KEEP, keep, timeout_s=limits.KEEP_TIMEOUT_S)
             kept[node] = None

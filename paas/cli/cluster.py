@@ -65,9 +65,8 @@ def token(session: Session, *, ttl: float | None) -> None:
     params = {} if ttl is None else {"ttl": ttl}
     found = session.change("cluster.create_token", params)
     session.output.value(found, found["token"], [found["token"]])
-    life_s = found.get("ttl", ttl)
-    if life_s:
-        session.output.note(f"for one node, within {texts.age(life_s)}: paas cluster join")
+    left = texts.age(max(0.0, found["expires"] - time.time()))
+    session.output.note(f"for one node, within {left}: paas cluster join {found['address']}")
 
 
 def init(session: Session, *, name: str, listen: str | None, as_: str) -> None:

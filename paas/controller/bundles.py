@@ -258,7 +258,7 @@ class Bundles:
             digest,
             size=params.size,
             holder=params.holder,
-            timeout_s=context.timeout_s - ANSWER_MARGIN_S,
+            timeout_s=max(0.0, context.timeout_s - ANSWER_MARGIN_S),
         )
         return Nothing()
 

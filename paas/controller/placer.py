@@ -64,17 +64,22 @@ class Placer:
         while True:
             orders = placing.plan(self._state, self._nodes(), self._node, self._ring)
             before = self.placed
+            troubles: list[tuple[str, PlatformError]] = []
             async with trio.open_nursery() as nursery:
                 for order in orders:
-                    nursery.start_soon(self._propose, order)
+                    nursery.start_soon(self._propose, order, troubles)
+            for component, error in troubles[:1]:  # the log has one cause for all of them
+                self._on_trouble(component, error)
             if self.placed == before:
                 return
 
-    async def _propose(self, order: PlaceInstance) -> None:
+    async def _propose(
+        self, order: PlaceInstance, troubles: list[tuple[str, PlatformError]]
+    ) -> None:
         try:
             await self._log.propose(order, timeout_s=limits.PROPOSE_TIMEOUT_S)
         except PlatformError as error:
             if error.code != "conflict":  # that it was overtaken is no trouble
-                self._on_trouble(order.component, error)
+                troubles.append((order.component, error))
         else:
             self.placed += 1 if order.node else 0

@@ -193,7 +193,7 @@ class ControllerState:
 
     def placed_on(self, node: str) -> int:
         """How many components are on a node."""
-        return len(self.loads.on(node))
+        return self.loads.count(node)
 
     def _put(self, instance: Instance, node: str) -> None:
         """On this node, or (empty) waiting for one."""

@@ -1,5 +1,7 @@
 """Bounds of the node controller, of leases and of membership, and how they relate."""
 
+from paas.raft.limits import MEMBERS_MAX, VOTERS_MAX
+
 HEALTH_PERIOD_S = 2.0
 """Between two pings of an agent."""
 
@@ -64,7 +66,7 @@ REPORT_TIMEOUT_S = 5.0
 REMOVED_NAMES_MAX = 4_096
 """Names of removed nodes that are remembered and refused; beyond it the oldest is forgotten."""
 
-NODES_MAX = 1_000
+NODES_MAX = 500
 """Nodes of a cluster, lost ones counted."""
 
 LABELS_MAX = 64
@@ -94,3 +96,5 @@ assert _LONGEST_S + FENCE_KILL_S <= _SHORTEST_S
 assert LEASE_S > RENEW_S + ELECTION_S + RETRY_S
 assert RENEW_TIMEOUT_S < LEASE_S
 assert VOTERS_WANTED_MAX % 2 == 1
+assert VOTERS_WANTED_MAX <= VOTERS_MAX
+assert NODES_MAX < MEMBERS_MAX, "every node is a member, and one may be on its way"

@@ -1,4 +1,4 @@
-"""Who votes in the replicated log: the next change that brings the members nearer to what is wanted.
+"""Who votes in the replicated log: the next change that brings members nearer to what is wanted.
 
 Wanted: an odd number of voters, as many as there may be (5 unless set otherwise), never more than
 there are nodes to vote; all other nodes observe.  An even number would need one more to agree and
@@ -7,7 +7,8 @@ survive no more losses.
     what is found                                        what is done
     the leader's node is to go, or is being emptied      another voter leads; if none can, an
                                                          observer is promoted first
-    a member was removed from the cluster                out
+    a member was removed from the cluster                out; one that the cluster state does not
+                                                         know yet is left alone
     a node is no member yet                              it observes
     a voter is offline or failed, an observer is ready   demoted; then the observer is promoted
     too few voters, observers are ready                  promoted: two, from an odd number on
@@ -15,7 +16,7 @@ survive no more losses.
                                                          leader
 
 Invariants
-  - One member at a time, and never the leader; so each configuration shares a majority with the next.
+  - One member at a time, and never the leader.
   - No change makes living voters fewer than a majority, if they are one.
   - A voter that is away stays one if nobody can take its place: demoting it would win nothing when
     it comes back soon.  One that `failed` stays too while fewer than three others could vote: a
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from paas.node import limits
@@ -91,10 +93,11 @@ class Members:
     leader: str
     nodes: Mapping[str, Node]
     caught_up: Collection[str]
+    removed: Collection[str]
 
     def leaving(self, name: str) -> bool:
         node = self.nodes.get(name)
-        return node is None or node.state is NodeState.DESTROYING
+        return name in self.removed or (node is not None and node.state is NodeState.DESTROYING)
 
     def living(self, name: str) -> bool:
         node = self.nodes.get(name)
@@ -148,10 +151,11 @@ def next_change(
     leader: str,
     last_index: int,
     wanted_max: int = limits.VOTERS_WANTED_MAX,
+    removed: Collection[str] = (),
 ) -> Change | Transfer | None:
     """What the leader is to do next about the members; None: nothing.
 
-    `followers` and `last_index` as the leader knows them.
+    `followers` and `last_index` as the leader knows them; `removed`: names of former nodes.
     """
     if not nodes:
         return None  # a log that nobody has joined yet
@@ -161,6 +165,7 @@ def next_change(
         leader,
         {node.name: node for node in nodes},
         [leader, *caught_up(followers, last_index)],
+        removed,
     )
     return (
         _hand_over(members)
@@ -216,22 +221,16 @@ def _adjust(members: Members, wanted_max: int) -> Change | None:
         return members.voting(ready[0], "has caught up")
     if count <= wanted:
         return None
-    for name in sorted(members.voters, key=lambda name: _worth(members, name)):
+    for name in sorted(sorted(members.voters, reverse=True), key=partial(_worth, members)):
         rest = [other for other in members.voters if other != name]
         if name != members.leader and (not members.living(name) or has_majority(members, rest)):
             return members.observing(name, f"is one voter more than {wanted}")
     return None
 
 
-def _worth(members: Members, name: str) -> tuple[int, int, int, str]:
-    """Who is demoted first: away for long, away, being emptied, the last by name."""
-    inverted = "".join(chr(0x10FFFF - ord(letter)) for letter in name) + chr(0x10FFFF)
-    return (
-        not members.failed(name),
-        members.living(name),
-        not members.draining(name),
-        inverted,
-    )
+def _worth(members: Members, name: str) -> tuple[bool, bool, bool]:
+    """Who is demoted first: given up, away, being emptied."""
+    return not members.failed(name), members.living(name), not members.draining(name)
 
 
 def wanted_voters(members: Members, wanted_max: int) -> int:
@@ -256,7 +255,7 @@ def refusal_to_remove(configuration: Configuration, nodes: Sequence[Node], name:
     if name not in configuration.voters:
         return ""
     by_name = {node.name: node for node in nodes}
-    members = Members(tuple(configuration.voters), (), "", by_name, ())
+    members = Members(tuple(configuration.voters), (), "", by_name, (), ())
     rest = [voter for voter in configuration.voters if voter != name]
     if not rest:
         return f"{name} is the only voter: drain it first, and another one takes its place"

@@ -75,7 +75,7 @@ class MembershipKeeper:
         self._changed = trio.Event()
         self._trouble = ""
         self.change = ""
-        """What is being changed, or why it could not be; empty: nothing to do, or not the leader."""
+        """What is being changed, or why it could not be; empty: nothing is."""
 
     def refusal(self, name: str) -> str:
         """Why the log could not do without this node; empty if it can."""
@@ -86,9 +86,8 @@ class MembershipKeeper:
         try:
             task_status.started()
             while True:
-                done = await self._step()
                 changed = self._changed
-                if not done:
+                if not await self._step():
                     with trio.move_on_after(self._pause_s()):
                         await changed.wait()
         finally:
@@ -118,6 +117,7 @@ class MembershipKeeper:
             leader=self._node,
             last_index=self._log.status()["last_index"],
             wanted_max=self._wanted_max,
+            removed=self._register.removed_names,
         )
 
     def _alone(self) -> bool:

@@ -1,14 +1,12 @@
-"""The presence of a node in the cluster: joining, its lease; and, if its hub leads, those of all.
+"""The presence of a node in the cluster: joining, its lease, being lost, being removed (io).
 
-    node side      join ──> (come under lease) ──> renew, renew, … ──> lost ──> clear ──> join …
-                     │ alone: no lease, nothing to do until a second node is added
-    leader side    answers `node.renew`; looks who is overdue: LoseNode
+    join ──> (come under lease) ──> renew, renew, … ──> lost ──> clear ──> join …
+      │ alone: no lease, nothing to do until a second node is added
 
-The shell around leases.py: it asks its core what is due, sends it, and has the fence do what
-follows.  One for each life of a hub.  What it holds to, because the promise there rests on it:
+The node's shell around leases.py: it asks the core what is due, sends it, and has the fence do what
+follows; the leader's is granting.py.  One for each life of a hub.  What it holds to, because the
+promise there rests on it:
 
-  - A renewal is answered only after a round of the log that began after its receipt, on a state
-    with all that was committed before, and with nothing waited for in between.
   - The fence of a node that is not under lease, new or lost, gets its first deadline counted
     from *before* an up-to-date look at the state that says so; then the node reports.
   - A node that is new or was lost has its fence cleared before it reports.
@@ -32,19 +30,14 @@ import trio
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock
-from paas.node import limits
-from paas.node.leases import NEVER_S, Grantor, Holder
-from paas.node.lifecycle import LEASED, NodeEvent, NodeState
+from paas.node import granting, limits
+from paas.node.granting import Granting
+from paas.node.leases import NEVER_S, Holder
+from paas.node.lifecycle import NodeEvent, NodeState
 from paas.node.messages import RENEW, NodeChanged, Renew, Renewed
-from paas.node.state import ChangeNode, LeaseNode, LoseNode, Node, NodeRegister, ReportNode
+from paas.node.state import ChangeNode, LeaseNode, Node, NodeRegister, ReportNode
 from paas.raft.machine import StateReplaced
-from paas.rpc.dispatch import Context, Dispatcher
 from paas.wire.registry import Method, P, R
-
-
-class Leadership(Protocol):
-    @property
-    def term(self) -> int: ...
 
 
 class Configuration(Protocol):
@@ -52,31 +45,11 @@ class Configuration(Protocol):
     def voters(self) -> Sequence[str]: ...
 
 
-class Log(Protocol):
+class Log(granting.Log, Protocol):
     """The replicated log, as `paas.raft.log.ReplicatedLog`."""
 
     @property
-    def leadership(self) -> Leadership | None:
-        """This replica leads, as far as it knows."""
-        ...
-
-    @property
     def configuration(self) -> Configuration: ...
-
-    def status(self) -> dict[str, Any]:
-        """Of this only `leader`: its node, or None."""
-        ...
-
-    async def barrier(self, *, timeout_s: float) -> None:
-        """Afterwards the state here contains all that was committed before the call, anywhere.
-
-        On a leader: proven by a round that began after the call, and after an entry of its own
-        term was applied."""
-        ...
-
-    async def propose(
-        self, command: msgspec.Struct, *, timeout_s: float = ..., only_term: int | None = None
-    ) -> Any: ...
 
     def subscribe(self, callback: Callable[[int, Sequence[Any]], None]) -> Callable[[], None]: ...
 
@@ -137,14 +110,16 @@ class Presence:
         self._prepared = prepared
         self._on_trouble = on_trouble
         self._holder = Holder()
-        self._grantor = Grantor()
         self._until_s = NEVER_S
         """The deadline that the fence is known to have; inf when it has none."""
         self._joined = False
         self._ready, self._removed = trio.Event(), trio.Event()
         self._changed = trio.Event()
-        self._offline: dict[tuple[str, int], float] = {}  # node and loss -> seen since
         self._troubles: dict[str, str] = {}  # told, and not over yet
+        self.granting = Granting(
+            node=node, log=log, register=register, clock=clock, on_trouble=self._trouble
+        )
+        """What this hub does for all nodes while it leads."""
 
     # -- what others call ------------------------------------------------------------------------
 
@@ -158,10 +133,6 @@ class Presence:
         """Until the lease ends, as the fence has it; inf when none is needed."""
         return max(0.0, self._until_s - self._clock.monotonic_s())
 
-    def lease_age_s(self, node: str) -> float | None:
-        """How long ago this leader granted the node its lease; None if it did not."""
-        return self._grantor.age_s(node, self._clock.monotonic_s())
-
     async def wait_ready(self) -> None:
         """Until the cluster knows that components can be created here, in this life of the hub."""
         await self._ready.wait()
@@ -170,10 +141,6 @@ class Presence:
         """Until the node is removed from the cluster, and nothing of it runs."""
         await self._removed.wait()
 
-    def register(self, dispatcher: Dispatcher) -> None:
-        """Put the handler of renewals on a dispatcher."""
-        dispatcher.task(RENEW, self._renew_of_peer)
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the node present for as long as this runs."""
         unsubscribe = self._log.subscribe(self._on_events)
@@ -181,10 +148,19 @@ class Presence:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep)
                 nursery.start_soon(self._make_ready)
-                nursery.start_soon(self._judge)
+                nursery.start_soon(self._judge_when_not_alone)
                 task_status.started()
         finally:
             unsubscribe()
+
+    async def _judge_when_not_alone(self) -> None:
+        while True:
+            if self._alone():
+                self.granting.stopped()
+                await self._wait_changed(math.inf)
+            else:
+                await trio.sleep(limits.LOSS_CHECK_S)
+                await self.granting.look()
 
     def _on_events(self, _index: int, events: Sequence[Any]) -> None:
         if any(isinstance(event, NodeChanged | StateReplaced) for event in events):
@@ -339,7 +315,7 @@ class Presence:
         """The answer of whoever leads.  Raises `not-available` when that is nobody in reach."""
         leader = self._log.status()["leader"]
         if leader == self.node:
-            return await self.answer(params)
+            return await self.granting.answer(params)
         hub = self._links.peer(leader) if leader is not None else None
         if hub is None:
             raise PlatformError("not-available", "the leader cannot be reached", leader=leader)
@@ -382,80 +358,3 @@ class Presence:
                 except PlatformError as exc:
                     self._trouble("node.not_ready", exc)
                     await self._wait_changed(limits.REPORT_RETRY_S)
-
-    # -- the leader's side -----------------------------------------------------------------------
-
-    async def _renew_of_peer(self, params: Renew, context: Context) -> Renewed:
-        if context.peer.info.get("node") != params.node:
-            raise PlatformError("denied", "a hub renews the lease of its own node only")
-        return await self.answer(params)
-
-    async def answer(self, params: Renew) -> Renewed:
-        """Grant a renewal, or say why not."""
-        before = self._log.leadership
-        if before is None:
-            return self._refusal(params, "not-leader")
-        try:
-            await self._log.barrier(timeout_s=limits.RENEW_TIMEOUT_S)
-        except PlatformError:
-            return self._refusal(params, "not-leader")
-        after = self._log.leadership
-        if after is None or after.term != before.term:
-            return self._refusal(params, "not-leader")
-        # Led in this term before and after: so the round was made by this replica, in this term.
-        node = self._register.get(params.node)
-        if node is None or node.epoch != params.epoch or not (node.present and node.leased):
-            return self._refusal(params, "lost")
-        now_s = self._clock.monotonic_s()
-        if not self._grantor.grant(after.term, params.node, params.epoch, now_s):
-            return self._refusal(params, "closing")
-        return Renewed(number=params.number, granted=True)
-
-    def _refusal(self, params: Renew, reason: str) -> Renewed:
-        leader = self._log.status()["leader"] or ""
-        return Renewed(number=params.number, granted=False, reason=reason, leader=leader)
-
-    async def _judge(self) -> None:
-        """While this hub leads: declare lost whose lease is over, give up who is long gone."""
-        while True:
-            if self._alone():
-                self._grantor.stopped()
-                await self._wait_changed(math.inf)
-                continue
-            await trio.sleep(limits.LOSS_CHECK_S)
-            leadership = self._log.leadership
-            if leadership is None:
-                self._grantor.stopped()
-                self._offline.clear()
-                continue
-            now_s = self._clock.monotonic_s()
-            self._grantor.led(leadership.term, now_s)
-            nodes = self._register.nodes()
-            leased = [(n.name, n.epoch) for n in nodes if n.leased and n.state in LEASED]
-            for name, epoch in self._grantor.overdue(now_s, leased):
-                await self._lose(name, epoch, leadership.term)
-            for node in self._long_gone(nodes, now_s):
-                await self._give_up(node)
-
-    async def _lose(self, name: str, epoch: int, term: int) -> None:
-        command = LoseNode(node=name, epoch=epoch, term=term)
-        try:
-            await self._log.propose(command, timeout_s=limits.LOSS_PROPOSAL_S, only_term=term)
-        except PlatformError as exc:
-            self._trouble("node.not_declared_lost", exc)
-
-    def _long_gone(self, nodes: Sequence[Node], now_s: float) -> list[Node]:
-        """Nodes that were offline all the time since this leader first saw it, long ago."""
-        offline = {(n.name, n.lost_index): n for n in nodes if n.state is NodeState.OFFLINE}
-        self._offline = {key: self._offline.get(key, now_s) for key in offline}
-        gone = [key for key, since_s in self._offline.items() if now_s - since_s > limits.GIVE_UP_S]
-        return [offline[key] for key in gone]
-
-    async def _give_up(self, node: Node) -> None:
-        command = ChangeNode(
-            node=node.name, event=NodeEvent.GIVE_UP, reason="offline too long", epoch=node.epoch
-        )
-        try:
-            await self._log.propose(command)
-        except PlatformError as exc:
-            self._trouble("node.not_given_up", exc)

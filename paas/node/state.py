@@ -21,6 +21,7 @@ Source: platform document §4.5.2; docs/internals/cluster.md, "Leases".
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ from paas.node import limits
 from paas.node.lifecycle import LEASED, NODE, PRESENT, NodeEvent, NodeState
 from paas.node.messages import NodeChanged
 from paas.raft.command import command
+from paas.raft.limits import NAME_BYTES_MAX
 from paas.raft.machine import Context
 
 _E, _S = NodeEvent, NodeState
@@ -193,10 +195,15 @@ class NodeRegister:
         """Was a node of this name removed?  Its certificate is worth nothing any more."""
         return name in self._removed
 
+    @property
+    def removed_names(self) -> Collection[str]:
+        """The names that `removed` knows, oldest first."""
+        return self._removed.keys()
+
     # -- coming ----------------------------------------------------------------------------------
 
     def _add(self, cmd: AddNode, ctx: Context) -> dict[str, Any]:
-        check_node(cmd.node)
+        _check_name(cmd.node)
         _check_address(cmd.address)
         known = self._nodes.get(cmd.node)
         if known is not None:
@@ -412,6 +419,12 @@ def _next(node: Node, event: NodeEvent) -> NodeState:
         return NODE.next(node.state, event)
     except IllegalTransition as exc:
         raise PlatformError("conflict", str(exc), state=str(node.state)) from None
+
+
+def _check_name(name: str) -> None:
+    check_node(name)
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise invalid("node", f"at most {NAME_BYTES_MAX} characters")
 
 
 def _check_report(cmd: ReportNode) -> None:

@@ -3,11 +3,11 @@
     transport ── note ──> queue ── receive ──> replica.receive          all, in order, once a step
                             └───── acknowledgements ──> replica.receive  while the disk was written
 
-Whatever does not decode ends the connection for this side: nothing behind it is looked at until the
-transport makes a new one.  A message that needs room in the journal is taken only if there is room:
-a follower without room does not acknowledge, and the leader sends again; a command that another
-replica handed on is denied, and proposed again by who waits for it.  While the leadership is being
-handed over such commands are kept, and then taken or denied (leading.py).
+What does not decode raises RemoteError at once: the transport ends the connection.  A message that
+needs room in the journal is taken only if there is room: a follower without room does not
+acknowledge, and the leader sends again; a command that another replica handed on is denied, and
+proposed again by who waits for it.  While the leadership is being handed over such commands are
+kept, and then taken or denied (leading.py).
 
 The queue is bounded; more is dropped and counted, which the protocol allows.  `room` waits for the
 disk; nothing else does.
@@ -15,18 +15,14 @@ disk; nothing else does.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from paas.base.errors import RemoteError
-from paas.raft import limits
-from paas.raft.messages import AppendEntries, ApplyCommand, Message, is_acknowledgement
+from paas.raft import limits, messages
+from paas.raft.messages import AppendEntries, ApplyCommand, Message, NextIndex
 from paas.raft.syncobj import Replica
 
-logger = logging.getLogger(__name__)
-
-_Item = tuple[str, int, bytes | None, bool]
+_Item = tuple[str, int, Message | None, bool]
 
 
 class Inbox:
@@ -50,12 +46,16 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def note(self, peer: str, epoch: int, data: bytes | None, *, up: bool = True) -> None:
-        """A message, or news of a connection."""
-        if data is not None and len(self._queue) >= limits.INBOX_MESSAGES_MAX:
+    def note(self, peer: str, epoch: int, data: bytes) -> None:
+        """A message.  Raises RemoteError."""
+        if len(self._queue) >= limits.INBOX_MESSAGES_MAX:
             self.dropped += 1
         else:
-            self._queue.append((peer, epoch, data, up))
+            self._queue.append((peer, epoch, messages.decode(data), True))
+
+    def note_link(self, peer: str, epoch: int, *, up: bool) -> None:
+        """News of a connection."""
+        self._queue.append((peer, epoch, None, up))
 
     async def receive(self) -> None:
         """Give the replica everything that is there now."""
@@ -66,14 +66,14 @@ class Inbox:
             for peer, command in held:
                 await self._forwarded(peer, command)
         for _ in range(len(self._queue)):
-            peer, epoch, data, up = self._queue.popleft()
-            if data is None:
+            peer, epoch, message, up = self._queue.popleft()
+            if message is None:
                 (replica.connected if up else replica.disconnected)(peer, epoch)
-                continue
-            message = self._decoded(peer, epoch, data)
-            if isinstance(message, ApplyCommand):
+            elif not replica.is_live(peer, epoch):
+                self.dropped += 1
+            elif isinstance(message, ApplyCommand):
                 await self._forwarded(peer, message)
-            elif message is not None:
+            else:
                 needed = _needed(message)
                 if not needed or await self._room(needed):
                     replica.receive(peer, message)
@@ -86,24 +86,14 @@ class Inbox:
         kept: deque[_Item] = deque()
         changed: dict[str, None] = {}  # connections: what comes behind such news waits for it
         for item in self._queue:
-            peer, epoch, data, _ = item
-            if data is None:
+            peer, epoch, message, _ = item
+            if message is None:
                 changed[peer] = None
-            if data is None or peer in changed or not is_acknowledgement(data):
+            if peer in changed or not isinstance(message, NextIndex):
                 kept.append(item)
-                continue
-            message = self._decoded(peer, epoch, data)
-            if message is not None:
+            elif self._replica.is_live(peer, epoch):
                 self._replica.receive(peer, message)
         self._queue = kept
-
-    def _decoded(self, peer: str, epoch: int, data: bytes) -> Message | None:
-        try:
-            return self._replica.decode(peer, epoch, data)
-        except RemoteError as exc:
-            logger.warning("%s broke the protocol of the log: %s", peer, exc)
-            self._replica.dismiss(peer, epoch)
-            return None
 
     async def _forwarded(self, peer: str, message: ApplyCommand) -> None:
         """A command that another replica handed on."""

@@ -10,12 +10,15 @@ tick.  Nothing of the replica is touched in between, since its journal may be in
   transfer        the leader takes no more commands (`holding`) until its successor has all that it
                   has, and asks it to stand; what waited goes to the successor.  If that does not
                   lead in time, everything goes on as before
+  yield           a leader whose disk is full hands over by itself: others may have room
 
 Raft thesis §3.10, §4, §6.4.  Waiting is trio's; nothing else of the world is touched.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -23,8 +26,11 @@ import trio
 
 from paas.base.errors import PlatformError
 from paas.raft.configuration import Configuration, encode
+from paas.raft.limits import TRANSFER_TIMEOUT_S_DEFAULT, YIELD_RETRY_S
 from paas.raft.reads import ReadOutcome
 from paas.raft.syncobj import Replica
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,7 +58,8 @@ class _Change:
 class _Transfer:
     to: str
     term: int
-    asked_s: float = -1e9
+    until_s: float = math.inf
+    asked_s: float = -math.inf
     done: trio.Event = field(default_factory=trio.Event)
     error: PlatformError | None = None
 
@@ -67,6 +74,7 @@ class Leading:
         self._readers: dict[int, _Reader] = {}
         self._changes: list[_Change] = []
         self._transfer: _Transfer | None = None
+        self._yielded_s = -math.inf
 
     @property
     def holding(self) -> bool:
@@ -164,13 +172,33 @@ class Leading:
                 change.finish(PlatformError("conflict", "the leadership is being transferred"))
             else:
                 self._append(change)
+        now_s = replica.clock.monotonic_s()
+        if replica.journal.full:
+            self._yield(now_s)
         transfer = self._transfer
         if transfer is None or not self.holding:
             return
-        now_s = replica.clock.monotonic_s()
+        if now_s > transfer.until_s:
+            self._transfer = None
+            return
         due = now_s - transfer.asked_s > replica.settings.election_min_s
         if due and replica.transfer(transfer.to):
             transfer.asked_s = now_s
+
+    def _yield(self, now_s: float) -> None:
+        """The disk is full: another voter may have room."""
+        replica = self._replica
+        recently = now_s - self._yielded_s < YIELD_RETRY_S
+        if self._transfer is not None or not replica.is_leader or recently:
+            return
+        self._yielded_s = now_s
+        try:
+            to = self._successor(None)
+        except PlatformError:
+            return  # nobody else: reads go on here
+        logger.warning("the disk is full: the leadership goes to %s", to)
+        until_s = now_s + TRANSFER_TIMEOUT_S_DEFAULT
+        self._transfer = _Transfer(to, replica.term, until_s)
 
     def _append(self, change: _Change) -> None:
         try:
@@ -203,6 +231,8 @@ class Leading:
             if replica.is_leader:
                 transfer.error = PlatformError("timeout", f"{transfer.to} was not elected")
             transfer.done.set()
+            if transfer.until_s < math.inf:  # nobody waits for it
+                self._transfer = None
 
     def end(self, error: PlatformError) -> None:
         """Nobody drives the log any more."""

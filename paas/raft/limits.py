@@ -61,6 +61,9 @@ READ_TIMEOUT_S_DEFAULT = 5.0
 TRANSFER_TIMEOUT_S_DEFAULT = 2.0
 """A planned transfer that takes longer is given up, and the old leader goes on."""
 
+YIELD_RETRY_S = 10.0
+"""A leader with a full disk that found no successor looks for one again after this."""
+
 VOTERS_MAX = 15
 MEMBERS_MAX = 512
 NAME_BYTES_MAX = 48

@@ -432,14 +432,15 @@ class ReplicatedLog:
     # -- in --------------------------------------------------------------------------------------
 
     def on_connected(self, peer: str, epoch: int) -> None:
-        self._inbox.note(peer, epoch, None)
+        self._inbox.note_link(peer, epoch, up=True)
         self._wake.set()
 
     def on_disconnected(self, peer: str, epoch: int) -> None:
-        self._inbox.note(peer, epoch, None, up=False)
+        self._inbox.note_link(peer, epoch, up=False)
         self._wake.set()
 
     def on_message(self, peer: str, epoch: int, data: bytes) -> None:
+        """Raises RemoteError: the transport ends the connection."""
         self._inbox.note(peer, epoch, data)
         self._wake.set()
 

@@ -33,7 +33,6 @@ they do.  Our own kind is CONFIGURATION.
 """
 
 _KINDS = {REGULAR, NO_OP, MEMBERSHIP, CONFIGURATION}
-_ACKNOWLEDGEMENT = 5
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
@@ -66,7 +65,7 @@ class AppendSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=4):
     sequence: Count = 0
 
 
-class NextIndex(msgspec.Struct, frozen=True, array_like=True, tag=_ACKNOWLEDGEMENT):
+class NextIndex(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """The answer to an append."""
 
     next_index: Count
@@ -154,11 +153,6 @@ def decode(data: bytes) -> Message:
     elif isinstance(message, ApplyCommand):
         _check_command(message.command)
     return message
-
-
-def is_acknowledgement(data: bytes) -> bool:
-    """Is this the answer to an append?  Looks at the first two bytes, without reading it all."""
-    return data[1:2] == bytes([_ACKNOWLEDGEMENT])
 
 
 def _check_command(command: bytes) -> None:

@@ -57,6 +57,7 @@ from paas.raft.messages import (
     ReadAnswer,
     ReadRequest,
     RequestVote,
+    TimeoutNow,
 )
 from paas.raft.reads import ReadOutcome, Reads
 from paas.raft.rules import Rules
@@ -195,17 +196,13 @@ class Replica:
             with self._entered():
                 self.network.link(self.peer(peer), up=False)
 
-    def dismiss(self, peer: str, epoch: int) -> None:
-        """A peer broke the protocol: its connection does not count any more."""
-        self.disconnected(peer, epoch)
-        if self._epochs.get(peer) == epoch:
-            self._epochs[peer] = epoch + 1
-
     def decode(self, peer: str, epoch: int, data: bytes) -> Message | None:
         """A message of a peer's live connection; None for any other.  Raises RemoteError."""
-        if epoch != self._epochs.get(peer):
-            return None
-        return messages.decode(data)
+        return messages.decode(data) if self.is_live(peer, epoch) else None
+
+    def is_live(self, peer: str, epoch: int) -> bool:
+        """Is this the peer's present connection?"""
+        return epoch == self._epochs.get(peer)
 
     def receive(self, peer: str, message: Message) -> None:
         now_s = self.clock.monotonic_s()
@@ -221,6 +218,8 @@ class Replica:
                 return
             case ReadAnswer():
                 self.reads.answered(peer, message, now_s)
+                return
+            case TimeoutNow() if not self.members.votes:
                 return
             case RequestVote() if message.term < self.term:
                 self.post(peer, PreVoteAnswer(0, self.term, False))

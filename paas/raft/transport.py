@@ -6,6 +6,8 @@ epoch; messages of one connection arrive in order, once, or are lost with the co
 towards a peer are bounded, and a peer that does not read is disconnected.
 
 The receiver's methods only take note: they may be called at any time on the event loop's thread.
+What is no message of the log makes `on_message` raise RemoteError; the transport then ends that
+connection, tells so, and may make a new one.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from paas.base.errors import LocalError
+from paas.base.errors import LocalError, RemoteError
 
 
 class Receiver(Protocol):
@@ -23,7 +25,9 @@ class Receiver(Protocol):
 
     def on_disconnected(self, peer: str, epoch: int) -> None: ...
 
-    def on_message(self, peer: str, epoch: int, data: bytes) -> None: ...
+    def on_message(self, peer: str, epoch: int, data: bytes) -> None:
+        """Raises RemoteError."""
+        ...
 
 
 class Transport(Protocol):
@@ -99,8 +103,13 @@ class MemoryNetwork:
     def deliver(self, source: str, target: str, data: bytes) -> None:
         if self._up(source, target):
             receiver = self._ends[target].receiver
-            if receiver is not None:
+            if receiver is None:
+                return
+            try:
                 receiver.on_message(source, self._epochs[frozenset((source, target))], data)
+            except RemoteError:
+                self._set(source, target, connected=False)
+                self._set(source, target, connected=True)
 
 
 class MemoryTransport:

@@ -7,6 +7,7 @@ alone: numbers are used again.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 from pathlib import Path
@@ -77,8 +78,10 @@ def open_same_process(pid: int, ticks: int) -> int | None:
     """
     try:
         fd = open_process(pid)
-    except ProcessLookupError:
-        return None
+    except OSError as exc:
+        if exc.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
+            return None  # nobody's number, or that of a thread by now (pidfd_open(2))
+        raise
     # The descriptor is taken first: if the start time still agrees, it names the right process.
     if start_ticks(pid) != ticks:
         os.close(fd)

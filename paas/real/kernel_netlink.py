@@ -55,7 +55,9 @@ class Links:
 
     def connect(self, name: str, namespace_fd: int) -> None:
         """A pair of links: `name` as an isolated port of the bridge, INSIDE in the namespace."""
-        peer = {"ifname": INSIDE, "net_ns_fd": namespace_fd}
+        # A machine that is switched on again has the address it had: others remember it.
+        own = _hardware_address(name)
+        peer = {"ifname": INSIDE, "net_ns_fd": namespace_fd, "address": own}
         with _asking():
             self._route.link(
                 "add", ifname=name, kind="veth", peer=peer, master=self._bridge_index, state="up"
@@ -102,7 +104,9 @@ class Switch:
     def plug(self, name: str, namespace_fd: int) -> None:
         """A pair of links: `name` as a port, INSIDE in the machine's namespace."""
         self.unplug(name)  # the kernel removes a dead machine's link only after a while
-        peer = {"ifname": INSIDE, "net_ns_fd": namespace_fd}
+        # A machine that is switched on again has the address it had: others remember it.
+        own = _hardware_address(name)
+        peer = {"ifname": INSIDE, "net_ns_fd": namespace_fd, "address": own}
         with _asking():
             self._route.link("add", ifname=name, kind="veth", peer=peer)
             index = socket.if_nametoindex(name)
@@ -121,13 +125,13 @@ class Switch:
         self.unplug(self._bridge)
 
 
-def _hardware_address(bridge: str) -> str:
+def _hardware_address(link: str) -> str:
     """A locally administered address of its own (IEEE 802, U/L bit), the same at each start.
 
-    Without one the bridge takes the lowest of its ports', which changes as containers come and go:
+    Without one a bridge takes the lowest of its ports', which changes as containers come and go:
     then every container's neighbour entry of its gateway is wrong until it times out.
     """
-    digest = hashlib.sha256(bridge.encode()).digest()
+    digest = hashlib.sha256(link.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
 
 

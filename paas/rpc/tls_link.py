@@ -3,10 +3,13 @@
     write ──> outbox ──> session (encrypts) ──> sealed ──> socket
     read  <── session (decrypts) <── incoming <── socket
 
-What is written is encrypted at once when the kernel takes it; when it does not, the outbox waits
-unencrypted, and a task drains it.  So the outbox stays bounded as of every link, and at most one
-chunk is kept encrypted.  A peer may send records that carry no message (a new key): the answer to
-them leaves with the next flush.
+The first thing written in a turn of the event loop leaves at once, as one record.  What is written
+to the same link later in the turn is gathered and leaves together at its end, before the loop waits
+for the world: under load each record and each system call carries the words of many tasks.
+
+What the kernel does not take waits in the outbox unencrypted, and a task drains it.  So the outbox
+stays bounded as of every link, and at most one chunk is kept encrypted.  A peer may send records
+that carry no message (a new key): the answer to them leaves with the next flush.
 
 The end of the stream is believed without the closing alert of TLS: messages carry their length, so
 a stream that was cut off shows as an unfinished message, which is dropped with the connection.
@@ -19,14 +22,48 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 
 import trio
 
 from paas.base.limits import OUTBOX_BYTES_MAX
-from paas.rpc.link import READ_BYTES, _Gathering
+from paas.rpc.link import CORK_BYTES_MAX, READ_BYTES, _Gathering
 
 RECORD_BYTES = 16_384
 """Most that one record carries (RFC 8446 §5.1)."""
+
+
+class _Turns(trio.abc.Instrument):
+    """Counts the turns of the event loop, and ends each by sending what was gathered in it.
+
+    The hook runs when the loop has decided how long to wait.  It must not wake tasks directly, they
+    would sleep on: what needs that goes through the token, which wakes the loop.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.gathered: list[TlsLink] = []
+        self.token = trio.lowlevel.current_trio_token()
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.number += 1
+        if self.gathered:
+            gathered, self.gathered = self.gathered, []
+            for link in gathered:
+                link.turn_ends()
+
+
+_turns: trio.lowlevel.RunVar[_Turns] = trio.lowlevel.RunVar("turns of links")
+
+
+def _turns_of_this_run() -> _Turns:
+    try:
+        return _turns.get()
+    except LookupError:
+        turns = _Turns()
+        trio.lowlevel.add_instrument(turns)
+        _turns.set(turns)
+        return turns
 
 
 class TlsLink(_Gathering):
@@ -50,6 +87,10 @@ class TlsLink(_Gathering):
         self._sealed = memoryview(b"")
         self._limit = outbox_bytes_max
         self._draining = False
+        self._turns = _turns_of_this_run()
+        self._last_turn = -1
+        self._waiting = False
+        """Something is gathered for the end of the turn."""
         self._undecided = True
         """The handshake may have left messages behind that came with its last bytes."""
         self.reason = ""
@@ -160,6 +201,29 @@ class TlsLink(_Gathering):
     def flush(self) -> None:
         if self._closed or self._draining:
             return
+        if self._last_turn != self._turns.number:
+            self._last_turn = self._turns.number
+            self._send()
+        elif self._outbox_bytes >= CORK_BYTES_MAX:
+            self._send()
+        elif not self._waiting:
+            self._waiting = True
+            self._turns.gathered.append(self)
+
+    def turn_ends(self) -> None:
+        """Send what was gathered; nothing is raised and no task is woken from here."""
+        self._waiting = False
+        if self._closed or self._draining:
+            return
+        try:
+            if not self._send_all():
+                self._turns.token.run_sync_soon(self._send)
+        except Exception as exc:
+            self._turns.token.run_sync_soon(self._broken, exc)
+
+    def _send(self) -> None:
+        if self._closed or self._draining:
+            return
         try:
             if not self._send_all():
                 self._draining = True
@@ -209,6 +273,9 @@ class TlsLink(_Gathering):
 
     def close(self) -> None:
         if not self._closed:
+            if self._waiting and not self._draining and not self.reason:
+                with suppress(OSError):  # as if it had left when it was written
+                    self._send_all()
             self._closed = True
             self._drop_outbox()
             self._sealed = memoryview(b"")

@@ -142,7 +142,13 @@ class Cluster:
 
     # -- lives -----------------------------------------------------------------------------------
 
-    def boot(self, name: str) -> Replica:
+    def replace(self, name: str) -> Replica:
+        """Begin on an empty disk, as a node that is to become a member."""
+        self.disks[name] = SimDisk()
+        self._history.emptied(name)
+        return self.boot(name, join=True)
+
+    def boot(self, name: str, *, join: bool = False) -> Replica:
         words = self.words[name] = Words()
         replica = Replica(
             files=self.disks[name],
@@ -151,6 +157,7 @@ class Cluster:
             machine=Machine([words]),
             node=name,
             voters=self.names,
+            join=join,
             settings=self._settings(name),
             membership_changes=self._membership_changes,
         )
@@ -332,6 +339,9 @@ class _History:
         self._indices: dict[str, tuple[int, int]] = {}
         self._terms: dict[str, tuple[int, str | None]] = {}
         self._checked: dict[str, int] = {}
+
+    def emptied(self, name: str) -> None:
+        self._terms.pop(name, None)
 
     def booted(self, name: str, replica: Replica) -> None:
         term, vote = self._terms.get(name, (0, None))

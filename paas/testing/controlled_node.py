@@ -4,8 +4,8 @@
                ├──────── FakeContainers
                └──────── FakeHarnesses
 
-`ControlledCluster` has several of them over one log, with the real section "nodes" and a ring that
-is dealt by a rule.  Nothing here draws by itself: entropy comes from a seed.
+`ControlledCluster` has several of them over one log, with the real sections "nodes" and "ring".
+Nothing here draws by itself: entropy comes from a seed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from paas.controller.instances import Instance
 from paas.controller.ports import StartOrder
 from paas.controller.state import ControllerState
 from paas.harness.messages import Event
+from paas.hub.ring_state import RingState
 from paas.hub.state import GroupState
 from paas.hub.watches import Watches
 from paas.node.lifecycle import NodeEvent
-from paas.node.messages import NodeChanged
 from paas.node.state import ChangeNode, DrainNode, LoseNode, NodeRegister, ReportNode
 from paas.raft.machine import Section
 from paas.rpc.dispatch import Context
@@ -103,34 +103,6 @@ def manifest(name: str = "greeter", version: str = "1.0.0", **supervision: Any) 
     }
 
 
-class PresentRing:
-    """The section "ring": virtual nodes go round among the nodes that are present."""
-
-    name = "ring"
-
-    def __init__(self, register: NodeRegister) -> None:
-        self.commands: dict[type, Any] = {}
-        self._register = register
-        self._epoch = 0
-
-    def primary(self, virtual_node: int) -> str:
-        present = [node.name for node in self._register.nodes() if node.present]
-        return present[virtual_node % len(present)] if present else ""
-
-    def epoch(self, _virtual_node: int) -> int:
-        return self._epoch
-
-    def react(self, event: Any, ctx: Any) -> None:
-        if isinstance(event, NodeChanged):
-            self._epoch = ctx.index
-
-    def snapshot(self) -> Any:
-        return self._epoch
-
-    def restore(self, plain: Any) -> None:
-        self._epoch = plain
-
-
 class Common:
     """What the nodes of a cluster have in common: clock, log and state."""
 
@@ -140,7 +112,7 @@ class Common:
         self.state = ControllerState()
         self.groups = GroupState()
         self.register = NodeRegister()
-        self.ring = PresentRing(self.register) if several else None
+        self.ring = RingState() if several else None
         sections: list[Section] = [self.state, self.groups]
         if self.ring is not None:
             sections += [self.register, self.ring]

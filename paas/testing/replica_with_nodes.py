@@ -1,4 +1,7 @@
-"""One replica of the cluster state with nodes and a ring, to which tests apply commands."""
+"""One replica of the cluster state with nodes and a ring, to which tests apply commands.
+
+The ring is dealt by the simplest rule, so that long random histories are cheap; all else is real.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,43 @@ from paas.controller.messages import ComponentEnded
 from paas.controller.state import ControllerState
 from paas.hub.state import GroupState
 from paas.node.lifecycle import NodeEvent
+from paas.node.messages import NodeChanged
 from paas.node.state import ChangeNode, LoseNode, NodeRegister, ReportNode
 from paas.raft.command import Stamp, encode
 from paas.raft.machine import Machine
-from paas.testing.controlled_node import BUNDLE, PresentRing, manifest
+from paas.testing.controlled_node import BUNDLE, manifest
 
 MIB = 1 << 20
 NEED = 64 * MIB
 """What one component of the type may use: the default of manifests."""
+
+
+class PresentRing:
+    """The section "ring": virtual nodes go round among the nodes that are present."""
+
+    name = "ring"
+
+    def __init__(self, register: NodeRegister) -> None:
+        self.commands: dict[type, Any] = {}
+        self._register = register
+        self._epoch = 0
+
+    def primary(self, virtual_node: int) -> str:
+        present = [node.name for node in self._register.nodes() if node.present]
+        return present[virtual_node % len(present)] if present else ""
+
+    def epoch(self, _virtual_node: int) -> int:
+        return self._epoch
+
+    def react(self, event: Any, ctx: Any) -> None:
+        if isinstance(event, NodeChanged):
+            self._epoch = ctx.index
+
+    def snapshot(self) -> Any:
+        return self._epoch
+
+    def restore(self, plain: Any) -> None:
+        self._epoch = plain
 
 
 class ReplicaWithNodes:

@@ -162,8 +162,13 @@ class Arena:
             return True
         if data is not None and len(member.inbox) >= limits.INBOX_MESSAGES_MAX:
             return False
-        member.inbox.append((peer, epoch, data, up))
-        self.wake(member, limits.PROCESSING_S)
+        if data is None:
+            member.inbox.note_link(peer, epoch, up=up)
+        else:
+            if not member.replica.is_live(peer, epoch):
+                self.count("stale-epoch")
+            member.inbox.note(peer, epoch, data)
+        self.wake(member, max(member.slow_s, limits.PROCESSING_S))
         return True
 
     def wake(self, member: Member, delay_s: float) -> None:
@@ -236,8 +241,8 @@ class Arena:
 
     def _sleep(self, member: Member) -> None:
         """Until there is something to do."""
-        if member.inbox or member.replica.busy:
-            self.wake(member, limits.PROCESSING_S)
+        if len(member.inbox) or member.replica.busy:
+            self.wake(member, max(member.slow_s, limits.PROCESSING_S))
             return
         tick_s = limits.TICK_S
         if self.fixed_tick or member.has_work:

@@ -107,7 +107,7 @@ class Faults:
         self.disks.end()
         self.operators.end()
         for member in arena.members.values():
-            member.slow = 0
+            member.slow_s = 0.0
             member.disk_s = 0.0
             member.send_budget = None
             member.paused_s = 0.0
@@ -252,10 +252,10 @@ class Faults:
         member = self._living()
         if member is None:
             return False
-        member.slow = self._arena.random.choice((1, 1, 2, 5))
+        member.slow_s = self._arena.random.choice((0.1, 0.5, 2.0))
 
         def faster() -> None:
-            member.slow = 0
+            member.slow_s = 0.0
 
         self._lasting(faster, 5.0)
         return True

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from paas.base.errors import LocalError
 from paas.raft.command import Stamp, encode
+from paas.raft.inbox import Inbox
 from paas.raft.journal import Entry
 from paas.raft.machine import Applied, Machine, StateReplaced
-from paas.raft.messages import AppendEntries, ApplyCommand, is_acknowledgement
 from paas.raft.reads import ReadOutcome
 from paas.raft.settings import RaftSettings
 from paas.raft.syncobj import Replica
@@ -99,11 +100,11 @@ class Member:
         self.objects = Objects()
         self.replica: Replica
         self.appended: list[Entry] = []
-        self.inbox: deque[tuple[str, int, bytes | None, bool]] = deque()
+        self.inbox: Inbox
         self.paused_s = 0.0
         self.busy_disk = False
-        self.slow = 0
-        """Above zero: so many messages are read in a step, no more."""
+        self.slow_s = 0.0
+        """Above zero: it takes so long before it reads what came."""
 
         self.disk_s = 0.0
         """The longest that a sync takes."""
@@ -126,11 +127,11 @@ class Member:
         """Begin a life from the disk.  Raises PlatformError (`corrupt`), JournalFailed, Crash."""
         self.life += 1
         self.objects = Objects()
-        self.inbox.clear()
         self.appended = []
         self.busy_disk = False
         self.wake_s = self.send_budget = None
         self.replica = self._arena.make_replica(self)
+        self.inbox = Inbox(self.replica, self._room, lambda: False)
         self._watch_journal()
         self.alive = True
 
@@ -200,7 +201,7 @@ class Member:
         self.busy_disk = False
         if journal.dirty:
             journal.sync()
-            self._count_acknowledgements()
+            self.inbox.acknowledgements()
         if replica.election_due:
             self._receive()
         if replica.compaction_due:
@@ -216,46 +217,13 @@ class Member:
             self._arena.snapshot_begins(self, job)
 
     def _receive(self) -> None:
-        replica, inbox = self.replica, self.inbox
-        forwarded = 0
-        for _ in range(min(len(inbox), self.slow or len(inbox))):
-            peer, epoch, data, up = inbox.popleft()
-            if data is None:
-                (replica.connected if up else replica.disconnected)(peer, epoch)
-                continue
-            message = replica.decode(peer, epoch, data)
-            if message is None:
-                self._arena.count("stale-epoch-dropped")
-                continue
-            needed = _needed(message)
-            command = message if isinstance(message, ApplyCommand) else None
-            if command is not None:
-                forwarded = needed = forwarded + needed
-                if not (replica.is_leader and replica.is_member(peer)):
-                    replica.deny(peer, command)
-                    continue
-            if needed and not replica.journal.reserve(needed):
-                self._arena.count("refused-by-full-disk")
-                if command is not None:
-                    replica.deny(peer, command)
-                continue
-            replica.receive(peer, message)
+        _at_once(self.inbox.receive())
 
-    def _count_acknowledgements(self) -> None:
-        """Take the answers to appends that came while the disk was written, as the log does."""
-        kept: deque[tuple[str, int, bytes | None, bool]] = deque()
-        changed = set()
-        for item in self.inbox:
-            peer, epoch, data, _ = item
-            if data is None:
-                changed.add(peer)
-            if data is None or peer in changed or not is_acknowledgement(data):
-                kept.append(item)
-                continue
-            message = self.replica.decode(peer, epoch, data)
-            if message is not None:
-                self.replica.receive(peer, message)
-        self.inbox = kept
+    async def _room(self, count: int) -> bool:
+        fits = self.replica.journal.reserve(count)
+        if not fits:
+            self._arena.count("refused-by-full-disk")
+        return fits
 
     def _send(self, messages: list[tuple[str, bytes]]) -> None:
         for peer, data in messages:
@@ -353,7 +321,7 @@ class Member:
     @property
     def has_work(self) -> bool:
         """Would a step do something besides looking at timers?"""
-        return bool(self.inbox) or bool(self._queue and self.replica.leader is not None)
+        return len(self.inbox) > 0 or bool(self._queue and self.replica.leader is not None)
 
     def next_timer_s(self) -> float:
         """The true time of the next thing that a timer of the replica does."""
@@ -361,8 +329,10 @@ class Member:
         return local_s if local_s == math.inf else self.clock.true_s(local_s)
 
 
-def _needed(message: Any) -> int:
-    """Space in the journal that a message may take."""
-    if isinstance(message, AppendEntries):
-        return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)
-    return Replica.needs_bytes(message.command) if isinstance(message, ApplyCommand) else 0
+def _at_once(work: Coroutine[Any, Any, None]) -> None:
+    """Run what could wait for a real disk; a simulated one never waits."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise LocalError("a simulated replica waits")

@@ -24,6 +24,7 @@ import pytest
 from paas.base.errors import PlatformError
 from paas.bundle import messages as bundle_messages
 from paas.bundle.digest import of
+from paas.certificates import messages as certificate_messages
 from paas.cli.main import main
 from paas.cli.supervisor import take_lock
 from paas.controller import messages as controller_messages
@@ -32,7 +33,14 @@ from paas.logs import messages as log_messages
 from paas.node import messages as node_messages
 from paas.wire.registry import BY_NAME
 
-_DECLARED = (bundle_messages, controller_messages, hub_messages, log_messages, node_messages)
+_DECLARED = (
+    bundle_messages,
+    certificate_messages,
+    controller_messages,
+    hub_messages,
+    log_messages,
+    node_messages,
+)
 
 
 @dataclass
@@ -211,6 +219,10 @@ class FakeHub:
             for n in self.nodes
         ]
         return {"members": found, "leader": "n1", "term": 3, "change": "n3 becomes a voter"}
+
+    def cluster_create_token(self, params: dict[str, Any]) -> Any:
+        expires = time.time() + params.get("ttl", 600.0)
+        return {"token": "paas1-secret", "expires": expires, "address": "10.130.0.1:7421"}
 
     def controller_types(self, _: dict[str, Any]) -> Any:
         return {"types": list(self.types.values())}

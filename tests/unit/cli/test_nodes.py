@@ -71,6 +71,13 @@ def test_members_of_the_log_and_what_is_about_to_change(paas, hub):
     assert paas("cluster", "members", "-o", "name").out == "n1\nn2\n"
 
 
+def test_a_token_is_printed_alone_and_where_it_is_for_beside_it(paas, hub):
+    done = paas("cluster", "token", "--ttl", "1h")
+    assert done.out == "paas1-secret\n"
+    assert "10.130.0.1:7421" in done.err
+    assert hub.sent("cluster.create_token")[0]["ttl"] == 3600.0
+
+
 def test_a_stale_answer_is_marked(paas, hub):
     hub.stale = 12.4
     done = paas("nodes", "-o", "json")

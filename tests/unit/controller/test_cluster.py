@@ -256,6 +256,25 @@ async def test_a_start_that_is_under_way_on_a_lost_node_is_given_up(
     assert cluster["n1"].get(component).node == ""
 
 
+async def test_a_start_of_a_past_incarnation_makes_way_for_the_next_one_on_the_same_node(
+    autojump_clock: MockClock, cluster: ControlledCluster
+) -> None:
+    cluster["n3"].by_incarnation[1] = Behaviour(start_s=30)
+    [component] = await cluster["n1"].create(constraints=["node=n3"], wait="accepted")
+    await trio.sleep(1)
+    cluster["n3"].view.cut_off()
+    await cluster.declare_lost("n3")
+    await cluster.report("n3")
+    await trio.sleep(3)
+    instance = cluster["n1"].get(component)
+    assert (instance.node, instance.incarnation) == ("n3", 2)
+    cluster["n3"].view.come_back()
+    await trio.sleep(1)
+    assert instance.state is S.AVAILABLE
+    assert cluster["n3"].containers.table[component].order.incarnation == 2
+    assert not cluster.bugs
+
+
 # -- emptying a node -------------------------------------------------------------------------------
 
 
@@ -456,6 +475,36 @@ async def test_a_monitor_between_two_incarnations_is_about_the_next_one(
     await node.log.propose(EndInstance(component=component))
     await node.wait_state(component, S.DESTROYED)
     assert [e.reason for e in peer.events] == ["moved"]
+
+
+async def test_an_end_that_is_told_late_does_not_fire_a_monitor_of_the_next_incarnation(
+    autojump_clock: MockClock, cluster: ControlledCluster
+) -> None:
+    [component] = await on_node(cluster, "n3")
+    node, peer = cluster["n1"], RecordingPeer()
+    cluster["n3"].containers.end(component, "exit:1")
+    await node.wait_state(component, S.AVAILABLE, incarnation=2)
+    [late] = node.ends(component)
+    node.api.monitor(messages.Monitor(component=component), node.context(peer))
+    node.controller.state_changed(late.index, [late])
+    assert not peer.events
+    cluster["n3"].containers.end(component, "exit:2")
+    await node.wait_state(component, S.AVAILABLE, incarnation=3)
+    assert [e.reason for e in peer.events] == ["exit:2"]
+
+
+async def test_a_monitor_renewed_at_a_replica_that_is_behind_waits_for_its_own_incarnation(
+    autojump_clock: MockClock, cluster: ControlledCluster
+) -> None:
+    [component] = await on_node(cluster, "n3")
+    node, peer = cluster["n1"], RecordingPeer()
+    params = messages.Monitor(component=component, incarnation=2)
+    assert node.api.monitor(params, node.context(peer)).incarnation == 2
+    cluster["n3"].containers.end(component, "exit:1")
+    await node.wait_state(component, S.AVAILABLE, incarnation=2)
+    assert not peer.events
+    await cluster.lose("n3")
+    assert [e.reason for e in peer.events] == ["node-lost"]
 
 
 async def test_every_monitor_fires_once_while_nodes_come_and_go(

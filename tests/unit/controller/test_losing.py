@@ -115,6 +115,18 @@ def test_links_fall_once_also_when_both_ends_are_lost(world: ReplicaWithNodes) -
     assert (end.reason, end.because) == ("node-lost", a)
 
 
+def test_one_that_was_falling_already_starts_no_second_wave(world: ReplicaWithNodes) -> None:
+    a, b = world.available("n1", "n3")
+    world.apply(commands.LinkInstances(a=a, b=b))
+    world.change(a, E.EXITED, reason="exit:1")
+    world.change(a, E.RESTART)
+    world.change(a, E.READY)
+    assert world.at(b).state is S.STOPPING
+    world.lose("n3")
+    assert [e.reason for e in world.ends(b)] == ["node-lost"]
+    assert (world.at(a).state, world.at(a).incarnation) == (S.AVAILABLE, 2)
+
+
 def test_one_that_falls_while_it_waits_for_a_node_is_done_at_once(world: ReplicaWithNodes) -> None:
     [waits] = world.create("")
     [other] = world.available("n1", links=[waits])

@@ -153,7 +153,7 @@ class Link:
             await trio.sleep(timeout_s)
             raise PlatformError("timeout")
         with trio.fail_after(timeout_s + 1):
-            return await self.cluster.presences[self.target].answer(params)
+            return await self.cluster.presences[self.target].granting.answer(params)
 
 
 class Machinery:
@@ -325,10 +325,10 @@ async def test_a_second_node_puts_both_under_lease_and_both_renew(
             assert each.fence.deadline_s is not None
         assert n1.fence.cleared == 0, "what runs there goes on"
         assert 100 <= cluster.renewals <= 140
-        age_s = n1.presence.lease_age_s("n2")
+        age_s = n1.presence.granting.lease_age_s("n2")
         assert age_s is not None
         assert age_s <= limits.RENEW_S + 0.1
-        assert n2.presence.lease_age_s("n1") is None
+        assert n2.presence.granting.lease_age_s("n1") is None
 
 
 async def test_a_node_that_is_cut_off_ends_before_it_is_lost_and_comes_back_by_itself(
@@ -517,17 +517,17 @@ async def test_renewals_are_refused_with_the_reason(autojump_clock: MockClock) -
         n1, n2 = cluster.nodes["n1"], await cluster.join("n2")
         assert n2.node is not None
         good = Renew(node="n2", epoch=n2.node.epoch, number=1)
-        assert await n1.presence.answer(good) == Renewed(number=1, granted=True)
-        elsewhere = await n2.presence.answer(good)
+        assert await n1.presence.granting.answer(good) == Renewed(number=1, granted=True)
+        elsewhere = await n2.presence.granting.answer(good)
         assert (elsewhere.reason, elsewhere.leader) == ("not-leader", "n1")
         for stranger in (
             Renew(node="n2", epoch=n2.node.epoch - 1, number=1),
             Renew(node="n9", epoch=1, number=1),
         ):
-            assert (await n1.presence.answer(stranger)).reason == "lost"
+            assert (await n1.presence.granting.answer(stranger)).reason == "lost"
         cluster.cut.add("n1")
         cluster.lead("n2")
-        assert (await n1.presence.answer(good)).reason == "not-leader"
+        assert (await n1.presence.granting.answer(good)).reason == "not-leader"
 
 
 async def test_a_hub_renews_for_its_own_node_only(autojump_clock: MockClock) -> None:
@@ -540,7 +540,7 @@ async def test_a_hub_renews_for_its_own_node_only(autojump_clock: MockClock) -> 
 
     async with running() as cluster:
         dispatcher: Any = Dispatcher()
-        cluster.nodes["n1"].presence.register(dispatcher)
+        cluster.nodes["n1"].presence.granting.register(dispatcher)
         assert dispatcher.method is RENEW
         peer: Any = Peer()
         context = Context(peer=peer, request=Any, timeout_s=1.0)  # type: ignore[arg-type]

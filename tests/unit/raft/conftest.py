@@ -1,181 +1,96 @@
-"""The library without any armour, in the same process: the positive control of the scenarios.
-
-`paas.raft` puts seams into the library's module; the fixture `bare` takes them out for one test and
-gives a small world of its own: a clock that is moved by hand, a transport in memory that is always
-in order, ticks by hand.  What a scenario shows here is what the library does by itself.
-"""
+"""Several replicated logs on one network in memory, each on its simulated disk."""
 
 from __future__ import annotations
 
-import copy
-import random
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from typing import Any
 
-import pysyncobj.journal
-import pysyncobj.pickle as library_codec
-import pysyncobj.poller
-import pysyncobj.serializer
-import pysyncobj.syncobj as so
 import pytest
-from pysyncobj import SyncObjConf, replicated
-from pysyncobj.node import Node
-from pysyncobj.transport import Transport
+import trio
 
-import paas.raft.syncobj  # noqa: F401 -- puts the seams in, so that they can be taken out
+from paas.raft.log import ReplicatedLog
+from paas.raft.machine import Machine
+from paas.raft.settings import RaftSettings
+from paas.raft.transport import MemoryNetwork
+from paas.real.clock import SystemClock
+from paas.sim.disk import SimDisk
+from paas.sim.entropy import SimEntropy
+from paas.sim.replicas import Words
 
-SEAMS = ("pickle", "random", "monotonicTime", "createPoller", "createJournal", "Serializer")
-
-
-class BareTransport(Transport):
-    """Puts messages into the cluster's queue."""
-
-    cluster: BareCluster
-
-    def __init__(self, engine: Any, me: Node, others: list[Node]) -> None:
-        super().__init__(engine, me, others)
-        self.name, self.engine = me.id, engine
-        self.peers = {node.id: node for node in others}
-        engine.transport = self
-
-    def addNode(self, node: Node) -> None:  # noqa: N802 -- the library's name
-        self.peers[node.id] = node
-
-    def dropNode(self, node: Node) -> None:  # noqa: N802
-        self.peers.pop(node.id, None)
-
-    def send(self, node: Node, message: dict[str, Any]) -> bool:
-        self.cluster.queue.append((self.name, node.id, copy.deepcopy(message)))
-        return True
-
-    def link(self) -> None:
-        """Tell the library who is reachable."""
-        connected = self.engine._SyncObj__connectedNodes
-        for name, node in list(self.peers.items()):
-            up = self.cluster.up(self.name, name)
-            if up and node not in connected:
-                self._onNodeConnected(node)
-            elif not up and node in connected:
-                self._onNodeDisconnected(node)
-
-    def receive(self, source: str, message: dict[str, Any]) -> None:
-        if source in self.peers:
-            self._onMessageReceived(self.peers[source], message)
+SEEDS = itertools.count(10_000)
 
 
-class BareWords(so.SyncObj):
-    """The library's replicated object: a list of words."""
+class Logs:
+    """Boot, kill and look for them by name."""
 
-    def __init__(self, name: str, names: str, conf: SyncObjConf) -> None:
-        self.transport: BareTransport
-        others = [Node(other) for other in names if other != name]
-        super().__init__(Node(name), others, conf, transportClass=BareTransport, nodeClass=Node)
-        self.words: list[str] = []
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.network = MemoryNetwork()
+        self.disks: dict[str, SimDisk] = {}
+        self.words: dict[str, Words] = {}
+        self.logs: dict[str, ReplicatedLog] = {}
+        self._scopes: dict[str, trio.CancelScope] = {}
+        self._nursery = nursery
 
-    @replicated
-    def put(self, word: str) -> int:
-        self.words.append(word)
-        return len(self.words)
+    def __getitem__(self, name: str) -> ReplicatedLog:
+        return self.logs[name]
 
-    @replicated
-    def fail(self) -> None:
-        raise ValueError("a poisonous command")
+    async def boot(self, name: str, **more: Any) -> ReplicatedLog:
+        disk = self.disks.setdefault(name, SimDisk())
+        self.words[name] = Words()
+        log = self.logs[name] = ReplicatedLog.open(
+            files=disk,
+            clock=SystemClock(),
+            entropy=SimEntropy(next(SEEDS)),
+            machine=Machine([self.words[name]]),
+            node=name,
+            transport=self.network.transport(name),
+            **{"settings": RaftSettings(sync_in_thread=False), **more},
+        )
+        self._scopes[name] = await self._nursery.start(self._run, log)
+        return log
 
-    def entries(self) -> list[tuple[bytes, int, int]]:
-        return list(self._SyncObj__raftLog[:])
+    async def _run(
+        self, log: ReplicatedLog, *, task_status: trio.TaskStatus[trio.CancelScope]
+    ) -> None:
+        with trio.CancelScope() as scope:
+            task_status.started(scope)
+            await log.run()
 
-    @property
-    def leads(self) -> bool:
-        return bool(self._isLeader())
+    async def kill(self, name: str) -> None:
+        """The machine loses power."""
+        self._scopes[name].cancel()
+        await self.until(lambda: not self.logs[name].status()["running"])
+        del self.logs[name]
+        self.disks[name].power_cut(lambda below: 0)
 
+    async def three(self) -> str:
+        """Voters a, b, c; who leads."""
+        for name in "abc":
+            await self.boot(name, voters=["a", "b", "c"])
+        return await self.leader()
 
-class BareCluster:
-    """Nodes, a clock, and what is under way between them."""
+    async def leader(self) -> str:
+        """The one leader, when it has committed something in its term."""
 
-    now_s = 1_000.0
+        def leaders() -> list[str]:
+            found = [n for n, log in self.logs.items() if log.leadership is not None]
+            return found if all(log.status()["leader"] for log in self.logs.values()) else []
 
-    def __init__(self, names: str, *, confs: Callable[[str], dict[str, Any]] | None = None) -> None:
-        self.names = names
-        self.nodes: dict[str, BareWords] = {}
-        self.queue: list[tuple[str, str, dict[str, Any]]] = []
-        self.severed: set[tuple[str, str]] = set()
-        self.hold: Callable[[str, str, dict[str, Any]], bool] = lambda a, b, m: False
-        self._confs = confs or (lambda name: {})
-        BareTransport.cluster = self
-        for name in names:
-            self.boot(name)
+        await self.until(lambda: len(leaders()) == 1)
+        name = leaders()[0]
+        await self.logs[name].confirm()
+        return name
 
-    def boot(self, name: str) -> BareWords:
-        plain = {
-            "autoTick": False,
-            "useFork": False,
-            "appendEntriesUseBatch": True,
-            "logCompactionMinEntries": 10**9,
-            "logCompactionMinTime": 10**9,
-            "commandsWaitLeader": True,
-        }
-        conf = SyncObjConf(**{**plain, **self._confs(name)})
-        node = self.nodes[name] = BareWords(name, self.names, conf)
-        return node
+    async def until(self, condition: Callable[[], bool]) -> None:
+        with trio.fail_after(60):
+            while not condition():  # noqa: ASYNC110 -- what is waited for has no event
+                await trio.sleep(0.01)
 
-    def up(self, a: str, b: str) -> bool:
-        return (a, b) not in self.severed and a in self.nodes and b in self.nodes
-
-    def cut(self, some: str, others: str) -> None:
-        self.severed |= {(a, b) for a in some for b in others}
-        self.severed |= {(b, a) for a in some for b in others}
-
-    def heal(self) -> None:
-        self.severed.clear()
-
-    def flush(self) -> None:
-        taken, self.queue = self.queue, []
-        for source, target, message in taken:
-            if self.up(source, target) and not self.hold(source, target, message):
-                self.nodes[target].transport.receive(source, message)
-
-    def tick(self, seconds: float = 0.05) -> None:
-        BareCluster.now_s += seconds
-        for node in list(self.nodes.values()):
-            node.transport.link()
-            node.doTick(0)
-
-    def run(self, seconds: float) -> None:
-        for _ in range(round(seconds / 0.05)):
-            self.tick()
-            self.flush()
-
-    def stand(self, name: str) -> None:
-        self.nodes[name]._SyncObj__raftElectionDeadline = 0
-
-    def calm(self) -> None:
-        for node in self.nodes.values():
-            node._SyncObj__raftElectionDeadline = self.now_s + 1e6
-
-    def begin(self, leader: str) -> BareWords:
-        self.stand(leader)
-        self.run(2)
-        assert self.nodes[leader].leads
-        return self.nodes[leader]
-
-    def leader(self) -> BareWords:
-        return next(node for node in self.nodes.values() if node.leads)
-
-
-def _moving_clock() -> float:
-    BareCluster.now_s += 2e-5  # loops of the library wait for time to pass within a tick
-    return BareCluster.now_s
+    async def equal(self, words: list[str]) -> None:
+        await self.until(lambda: all(self.words[name].words == words for name in self.logs))
 
 
 @pytest.fixture
-def bare() -> Iterator[type[BareCluster]]:
-    """The class of bare clusters, while the library is as it was made."""
-    ours = {name: getattr(so, name) for name in SEAMS}
-    so.pickle, so.random, so.monotonicTime = library_codec, random, _moving_clock
-    so.createPoller = pysyncobj.poller.createPoller
-    so.createJournal = pysyncobj.journal.createJournal
-    so.Serializer = pysyncobj.serializer.Serializer
-    random.seed(1)
-    yield BareCluster
-    for name, seam in ours.items():
-        setattr(so, name, seam)
+def logs(nursery: trio.Nursery) -> Logs:
+    return Logs(nursery)

@@ -427,14 +427,17 @@ async def test_a_barrier_on_a_follower_shows_what_was_acknowledged_elsewhere() -
         assert three.words[follower].words == ["x"]
 
 
-async def test_garbage_from_a_peer_disturbs_nobody() -> None:
+async def test_garbage_from_a_peer_ends_its_connection_and_disturbs_nobody() -> None:
     async with three_voters() as three:
         leader = await three.leader()
         follower = next(name for name in "abc" if name != leader)
-        for data in (b"", b"\xff" * 50, b"\x80" * 2_000_000):
+        for data in (b"", b"\xff" * 50, b"\x80" * 2_000_000, b"\x93\x09\x01\x02"):
+            before = three.logs[leader]._replica._epochs[follower]
             three.network.deliver(follower, leader, data)
-        await three.logs[leader].propose(Note(word="x"))
-        assert three.words[leader].words == ["x"]
+            await three.logs[leader].propose(Note(word=f"after {data[:3]!r}"))
+            assert three.logs[leader]._replica._epochs[follower] > before
+        await three.equal(three.words[leader].words)
+        assert len(three.words[leader].words) == 4
 
 
 async def test_several_voters_need_a_transport() -> None:

@@ -305,6 +305,23 @@ def deafen(log: ReplicatedLog) -> None:
     log._inbox.note = lambda *args, **more: None  # type: ignore[method-assign]
 
 
+async def test_a_leader_whose_disk_is_full_hands_over_and_follows(logs: Any) -> None:
+    leader = await logs.three()
+    disk = logs.disks[leader]
+    disk.capacity_bytes = 3 << 20
+    with pytest.raises(PlatformError) as caught:  # noqa: PT012
+        while True:
+            await logs[leader].propose(Note(word=str(trio.current_time()), filler="x" * 30_000))
+    assert caught.value.code == "storage-full"
+    await logs.until(lambda: logs[leader].leadership is None)
+    other = await logs.leader()
+    assert other != leader
+    await logs[other].propose(Note(word="the others have room"))
+    assert logs[leader].status()["storage"] == "full"
+    disk.capacity_bytes = 1 << 30
+    await logs.equal(list(logs.words[other].words))
+
+
 # -- what is true now ------------------------------------------------------------------------------
 
 

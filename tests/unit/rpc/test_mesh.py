@@ -209,6 +209,22 @@ async def test_a_call_whose_connection_broke_ends_with_unknown_outcome_before_th
     assert len(two.requests) == 1  # nothing is sent again
 
 
+async def test_dropping_a_node_answers_its_calls_before_anybody_hears_of_it(
+    cluster: MeshCluster, autojump_clock: MockClock
+) -> None:
+    one, _ = await cluster.start("n1", "n2")
+    await cluster.whole()
+    order: list[str] = []
+    one.mesh.subscribe(lambda *_: None, lambda _: order.append("down"))
+    one.peer("n2").send_request(
+        "silent", codec.pack(1), lambda value: order.append(str(value)), timeout_s=60.0
+    )
+    one.mesh.drop("n2")
+    assert len(order) == 2  # at once, without waiting
+    assert "unknown-outcome" in order[0]
+    assert order[1] == "down"
+
+
 async def test_a_healed_partition_is_connected_within_a_second(
     cluster: MeshCluster, autojump_clock: MockClock
 ) -> None:

@@ -1,0 +1,183 @@
+"""Virtual time for trio, and a heap of what else happens: one thread, one order, one seed.
+
+    tasks of the platform ── trio ──┐
+                                    ├── World: nothing is runnable ──> the next thing happens
+    network, kernel, components ────┘       (an action of the heap, or the deadline of a task)
+
+Time does not pass while anybody can run.  When nobody can, trio asks its clock how long to sleep;
+the clock answers "not at all" after it has moved time to the next event.  Messages, kernels,
+components and faults are no tasks but actions of the heap: a task costs a hundred times as much.
+
+A process that is paused (SIGSTOP) is one whose tasks are not run: the queue of runnable tasks puts
+them aside until it goes on, while its timers run out and its messages arrive.
+
+Trio is made deterministic by names that are private there (`_core._run`); they are used in this
+file only, and `tests/unit/sim_platform/test_world.py` fails when they move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TextIO
+
+import trio
+from trio._core import _run as trio_run
+
+if TYPE_CHECKING:
+    from paas.sim.platform.process import Process
+
+PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+"""The simulated process that a task belongs to; tasks inherit it."""
+
+
+class _Runnable(deque[Any]):
+    """Trio's queue of runnable tasks, without those of paused processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = 0
+
+    def append(self, task: Any) -> None:
+        if self.paused:
+            process = task.context.get(PROCESS)
+            if process is not None and process.paused:
+                process.held_tasks.append(task)
+                return
+        super().append(task)
+
+
+class _NoEvents:
+    """Trio's queue of kernel events without looking into it: nothing real happens here."""
+
+    def __init__(self, events: Any) -> None:
+        self._events = events
+
+    def get_events(self, _timeout: float) -> list[Any]:
+        return []
+
+    def process_events(self, _events: list[Any]) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._events, name)
+
+
+class World(trio.abc.Clock):
+    """See the module's text."""
+
+    def __init__(self, seed: int, *, story: TextIO | None = None) -> None:
+        self.seed = seed
+        self.now_s = 0.0
+        self.random = random.Random(seed)
+        self.fired: Counter[str] = Counter()
+        self.failure: BaseException | None = None
+        self.actions = 0
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._number = 0
+        self._runnable = _Runnable()
+        self._trace = hashlib.sha256()
+        self._story = story
+        self._over: trio.CancelScope | None = None
+
+    # -- what happened ---------------------------------------------------------------------------
+
+    def count(self, what: str) -> None:
+        self.fired[what] += 1
+
+    def record(self, text: str) -> None:
+        """One line of the story; all lines together are the trace."""
+        line = f"{self.now_s:.6f} {text}\n"
+        self._trace.update(line.encode())
+        if self._story is not None:
+            self._story.write(line)
+
+    def trace(self) -> str:
+        return self._trace.hexdigest()
+
+    # -- what will happen ------------------------------------------------------------------------
+
+    def after(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        self.at(self.now_s + delay_s, action, *arguments)
+
+    def at(self, due_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        self._number += 1
+        heapq.heappush(self._heap, (due_s, self._number, action, arguments))
+
+    def fail(self, failure: BaseException) -> None:
+        """The run ends here; the first failure counts."""
+        if self.failure is None:
+            self.failure = failure
+            if self._over is not None:
+                self._over.cancel()
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def paused(self, by: int) -> None:
+        """So many more processes are paused."""
+        self._runnable.paused += by
+
+    def put_back(self, tasks: list[Any]) -> None:
+        """These may run again."""
+        for task in tasks:
+            self._runnable.append(task)
+
+    # -- trio's clock ----------------------------------------------------------------------------
+
+    def start_clock(self) -> None:
+        return None
+
+    def current_time(self) -> float:
+        return self.now_s
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        heap, runnable = self._heap, self._runnable
+        try:
+            while heap and heap[0][0] <= deadline:
+                due_s, _, action, arguments = heapq.heappop(heap)
+                if due_s > self.now_s:
+                    self.now_s = due_s
+                self.actions += 1
+                action(*arguments)
+                if runnable:
+                    return 0.0
+        except BaseException as exc:
+            self.fail(exc)
+            return 0.0
+        if deadline < math.inf and deadline > self.now_s:
+            self.now_s = deadline
+        return 0.0
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def run(self, main: Callable[[], Awaitable[None]]) -> None:
+        """Run `main` in this world; raises the first failure."""
+        before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
+        trio_run._r.seed(self.seed)
+        try:
+            trio.run(self._main, main, clock=self, strict_exception_groups=True)
+        finally:
+            trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
+            trio_run._r.setstate(before[1])
+        if self.failure is not None:
+            raise self.failure
+
+    async def _main(self, main: Callable[[], Awaitable[None]]) -> None:
+        runner = trio_run.GLOBAL_RUN_CONTEXT.runner
+        queue, runner.runq = runner.runq, self._runnable
+        self._runnable.extend(queue)
+        events = runner.io_manager
+        runner.io_manager = _NoEvents(events)  # type: ignore[assignment]
+        try:
+            with trio.CancelScope() as self._over:
+                await main()
+        except BaseException as exc:
+            self.fail(exc)
+        finally:
+            runner.io_manager = events
