@@ -17,7 +17,8 @@ import trio
 from paas import __version__
 from paas.assembly.address_book import AddressBook, NoMesh
 from paas.assembly.container_port import ContainerNotices, ContainerPort
-from paas.assembly.hub_core import POLICY, HubCore, HubPorts, States, authoriser
+from paas.assembly.directory import StateDirectory
+from paas.assembly.hub_core import POLICY, HubCore, HubPorts, Log, States, authoriser
 from paas.assembly.joining_face import POLICY as JOINING_POLICY
 from paas.assembly.joining_face import JoiningFace
 from paas.assembly.mesh_network import TcpMeshNetwork
@@ -28,7 +29,7 @@ from paas.base.supervisor import Child, Supervisor
 from paas.bundle.store import BlobStore
 from paas.container.client import ContainersClient
 from paas.container.limits import UID_BASE_MIN
-from paas.controller.bundles import Bundles
+from paas.controller.bundles import PEER_POLICY, Bundles
 from paas.hub import limits
 from paas.hub.routes import NoLinks
 from paas.logs.agent import Logs
@@ -47,20 +48,7 @@ from paas.rpc.peer import Peer
 from paas.rpc.server import listen_unix, serve
 from paas.rpc.transport import SecureTransport
 
-RULES = {**POLICY, **JOINING_POLICY}
-
-
-class ContainerFence:
-    """Implements `node.presence.Fence` on the container controller."""
-
-    def __init__(self, client: ContainersClient) -> None:
-        self._client = client
-
-    async def extend(self, deadline_s: float | None) -> None:
-        await self._client.lease(deadline_s)
-
-    async def clear(self) -> None:
-        await self._client.clear()
+RULES = {**POLICY, **JOINING_POLICY, **PEER_POLICY}
 
 
 class HubProcess:
@@ -87,18 +75,29 @@ class HubProcess:
             on_trouble=lambda text: agent.log.warning("containers.unreachable", error=text),
         )
         store = LogStore(SystemFiles(agent.directories["logs"]))
+        self.bundles = Bundles(
+            BlobStore(Path(agent.directories["blobs"])),
+            states.bundles,
+            Log(replicated),
+            StateDirectory(states.controller, states.groups),
+            node=start.node,
+            peers=mesh,
+            settled=lambda: self.core.staleness() is None,
+            on_trouble=lambda text: agent.log.warning("bundles.trouble", error=text),
+        )
+        port = ContainerPort(self.client, states.bundles, states.controller, self.bundles)
         self.core = HubCore(
             HubPorts(
                 node=start.node,
                 cluster=start.cluster,
                 clock=agent.clock,
                 entropy=agent.entropy,
-                containers=ContainerPort(self.client, states.bundles, states.controller),
+                containers=port,
                 log_tail=store,
                 has_bundle=lambda digest: digest in states.bundles.bundles,
                 trouble=agent.log,
                 on_bug=agent.report_bug,
-                fence=ContainerFence(self.client),
+                fence=port,
                 boottime=BootClock(),
                 report=self._report,
                 prepared=self.client.wait_connected,
@@ -113,8 +112,6 @@ class HubProcess:
         self.logs = Logs(store, directory, hub.watches, agent.clock, self.far_logs)
         self.mailbox = LogMailbox(self.logs)
         hub.records = self.mailbox
-        blobs = BlobStore(Path(agent.directories["blobs"]))
-        self.bundles = Bundles(blobs, states.bundles, self.core.log, directory)
         replicated.subscribe(self.bundles.state_changed)
         self.joining = self._joining(replicated, transport, mesh)
 
@@ -126,7 +123,7 @@ class HubProcess:
         self.book.update()
         replicated.subscribe(self.book.state_changed)
         if mesh is not None:
-            mesh.subscribe(self.far_logs.connected, lambda _node: None)
+            mesh.subscribe(self._node_up, lambda _node: self.bundles.nodes_changed())
         return JoiningFace(
             cluster=node.cluster,
             listen=node.join_listen,
@@ -143,9 +140,14 @@ class HubProcess:
             identity=lambda: transport.identity,
         )
 
+    def _node_up(self, node: str, peer: Peer) -> None:
+        self.far_logs.connected(node, peer)
+        self.bundles.nodes_changed()
+
     def register(self, dispatcher: Dispatcher) -> None:
         for part in (self.core, self.logs, self.bundles, self.joining):
             part.register(dispatcher)
+        self.bundles.register_peers(dispatcher)
 
     def _report(self) -> ReportNode:
         """What this machine has."""
@@ -236,6 +238,8 @@ async def body(
         await process.core.start(nursery)
         process.book.update()  # the log has been replayed, of which nobody was told
         process.bundles.collect()
+        if mesh is not None:
+            await nursery.start(process.bundles.run)
         actors = Supervisor(
             "hub",
             [Child(name="logs", run=process.mailbox.actor.run)],

@@ -152,7 +152,7 @@ class Fleet:
                 raise
 
     def _start(self) -> None:
-        begun = time.monotonic()
+        begun, begun_wall = time.monotonic(), time.time()
         self._check_network()
         self._prepare_first(self.cluster.nodes[0])
         members = [name for name in self.cluster.nodes if self._is_member(name)]
@@ -178,7 +178,7 @@ class Fleet:
                 one.wait()
                 booting[name].go()
             self._await_ready({name: booting[name] for name in joins}, begun)
-        settle(self._socket(names[0]), names)
+        settle(self._socket(names[0]), names, begun_wall)
 
     def switch_on(self, name: str) -> bool:
         """Start a machine that is off, alone; is its node ready after a while?

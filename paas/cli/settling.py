@@ -21,17 +21,27 @@ def voters_wanted(nodes: int) -> int:
     return min(limits.VOTERS_WANTED_MAX, nodes - 1 + nodes % 2)
 
 
-def missing(found: list[dict[str, Any]], names: list[str]) -> str:
-    """What is not yet as it should be, in words; empty when all is."""
-    states = {str(node["name"]): str(node["state"]) for node in found}
-    waiting = [f"{n} is {states.get(n, 'unknown')}" for n in names if states.get(n) != "available"]
+def missing(found: list[dict[str, Any]], names: list[str], begun: float) -> str:
+    """What is not yet as it should be, in words; empty when all is.
+
+    A node that is available since before `begun` is remembered so from an earlier run of the
+    cluster, and has not reported in this one.
+    """
+    known = {str(node["name"]): node for node in found}
+    waiting = []
+    for name in names:
+        state = str(known[name]["state"]) if name in known else "unknown"
+        if state != "available":
+            waiting.append(f"{name} is {state}")
+        elif float(known[name]["since"]) < begun:
+            waiting.append(f"{name} has not reported yet")
     voting = sum(node.get("role") in VOTING for node in found)
     if voting < voters_wanted(len(names)):
         waiting.append(f"{voting} of {voters_wanted(len(names))} nodes vote")
     return ", ".join(waiting)
 
 
-def settle(socket: str, names: list[str]) -> None:
+def settle(socket: str, names: list[str], begun: float) -> None:
     """Wait until nothing is missing; raises `failed` with what is when the time is over."""
     until = time.monotonic() + limits.SETTLE_TIMEOUT_S
     connection: Connection | None = None
@@ -39,7 +49,7 @@ def settle(socket: str, names: list[str]) -> None:
         while True:
             try:
                 connection = connection or connect(socket, expected=True)
-                waiting = missing(connection.call("nodes.list")["nodes"], names)
+                waiting = missing(connection.call("nodes.list")["nodes"], names, begun)
             except PlatformError as exc:
                 if not exc.kind.retryable:
                     raise

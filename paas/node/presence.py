@@ -37,6 +37,7 @@ from paas.node.lifecycle import NodeEvent, NodeState
 from paas.node.messages import RENEW, NodeChanged, Renew, Renewed
 from paas.node.state import ChangeNode, LeaseNode, Node, NodeRegister, ReportNode
 from paas.raft.machine import StateReplaced
+from paas.rpc.dispatch import Dispatcher
 from paas.wire.registry import Method, P, R
 
 
@@ -132,6 +133,14 @@ class Presence:
     def left_s(self) -> float:
         """Until the lease ends, as the fence has it; inf when none is needed."""
         return max(0.0, self._until_s - self._clock.monotonic_s())
+
+    def lease_age_s(self, node: str) -> float | None:
+        """How long ago this hub, if it leads, granted the node its lease; None if it did not."""
+        return self.granting.lease_age_s(node)
+
+    def register(self, dispatcher: Dispatcher) -> None:
+        """Put the handler of renewals on a dispatcher."""
+        self.granting.register(dispatcher)
 
     async def wait_ready(self) -> None:
         """Until the cluster knows that components can be created here, in this life of the hub."""

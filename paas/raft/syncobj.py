@@ -260,11 +260,11 @@ class Replica:
             if reason != engine.SUCCESS:
                 self.failures.append((identity, reason in engine.DEFINITE))
 
+        if self.is_leader:
+            self._engine.waiting_for(self._append(bytes([REGULAR]) + data), done)
+            return
         with self._entered():
-            if self.is_leader:
-                self._engine.waiting_for(self._append(bytes([REGULAR]) + data), done)
-            else:
-                self._engine._applyCommand(data, done, REGULAR)
+            self._engine._applyCommand(data, done, REGULAR)
 
     def _append(self, payload: bytes) -> int:
         """A new last entry, by the leader."""

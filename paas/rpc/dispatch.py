@@ -164,12 +164,12 @@ class Dispatcher:
         try:
             with trio.CancelScope() as scope:
                 if while_connected:
-                    peer.scopes.add(scope)
+                    peer.scopes[scope] = None
                     if peer.closed:
                         scope.cancel()
                 await self._answer(handler, params, context)
         finally:
-            peer.scopes.discard(scope)
+            peer.scopes.pop(scope, None)
             if context.request.notification:
                 self._told[peer] -= 1
                 if not self._told[peer]:

@@ -34,13 +34,13 @@ class Sweeper:
     """Expires the overdue requests of all peers of a process."""
 
     def __init__(self) -> None:
-        self._peers: set[Peer] = set()
+        self._peers: dict[Peer, None] = {}  # in a repeatable order
         self._wake = trio.Event()
 
     def watch(self, peer: Peer) -> None:
         if not self._peers:
             self._wake.set()
-        self._peers.add(peer)
+        self._peers[peer] = None
 
     async def run(self) -> None:
         while True:
@@ -51,7 +51,7 @@ class Sweeper:
                 for peer in list(self._peers):
                     peer.connection.expire(now)
                     if not peer.connection.waiting:
-                        self._peers.discard(peer)
+                        self._peers.pop(peer, None)
             if not self._peers:
                 self._wake = trio.Event()
 
@@ -73,7 +73,7 @@ class Peer:
         self.info: dict[str, Any] = {}
         self.on_request = on_request
         self.on_close = on_close
-        self.scopes: set[trio.CancelScope] = set()
+        self.scopes: dict[trio.CancelScope, None] = {}
         """Work that is pointless without this peer: cancelled when it goes."""
         self._sweeper = sweeper
 

@@ -18,6 +18,7 @@ LOG_KEYS: dict[str, str] = {
     "controller.trouble": "a step of a component's life failed and will be tried again",
     "library.message": "what a part without a logger of its own had to say",
     "log.dropped": "lines were dropped since their reader was too slow; `count` of them",
+    "bundles.trouble": "a bundle could not be fetched from other nodes, or kept for them",
     "mesh.trouble": "a connection with another node failed, was refused, or broke",
     "node.not_present": "this node could not be reported to the cluster; it is tried again",
     "node.not_renewed": "the lease of this node was not prolonged",

@@ -330,6 +330,17 @@ class ControlledCluster:
         await self.common.log.propose(report)
         await self.common.log.propose(ChangeNode(node=name, event=NodeEvent.READY))
 
+    async def on_node(self, where: str, count: int = 1, **fields: Any) -> list[str]:
+        """So many components on this very node of an empty cluster, that may go elsewhere."""
+        made = await self.first.create(count=count * len(self.nodes), **fields)
+        found = []
+        for component in made:
+            if self.first.get(component).node == where:
+                found.append(component)
+            else:
+                await self.first.destroy(component)
+        return found
+
     def cut_off(self, name: str) -> None:
         """Its hub hears of nothing, and when its lease is over its fence kills what it runs."""
         self[name].view.cut_off()

@@ -202,9 +202,14 @@ class Arena:
         self.count("snapshot-written")
         life = member.life
 
+        def act() -> None:
+            job()
+            if member.dies_after_snapshot:
+                raise Crash(power=self.random.random() < 0.5)
+
         def write() -> None:
             if member.alive and member.life == life:
-                self._guarded(member, job)
+                self._guarded(member, act)
 
         self.after(self.random.random() * 0.2, write)
 
@@ -236,7 +241,7 @@ class Arena:
                 replica.last_index,
             )
         )
-        self.invariants.check(member)
+        self.invariants.check(member, self.time.now_s)
         self._sleep(member)
 
     def _sleep(self, member: Member) -> None:

@@ -177,3 +177,28 @@ class Client:
 
         member.read(done, arena.random.uniform(*limits.OPERATION_TIMEOUT_S))
         arena.wake(member, limits.PROCESSING_S)
+
+
+class Prober:
+    """Asks leaders, and who believes to be one, for a confirmation: leases rest on it."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._next()
+
+    def _next(self) -> None:
+        self._arena.after(self._arena.random.expovariate(1.0), self._ask)
+
+    def _ask(self) -> None:
+        arena = self._arena
+        leaders = [member for member in arena.living() if member.replica.is_leader]
+        if leaders:
+            member, asked_s = arena.random.choice(leaders), arena.now_s
+
+            def done(outcome: ReadOutcome | None) -> None:
+                if outcome is not None and outcome.index is not None:
+                    arena.invariants.confirmed(member.name, outcome.term, asked_s)
+
+            member.read(done, 3.0, confirm=True)
+            arena.wake(member, limits.PROCESSING_S)
+        self._next()

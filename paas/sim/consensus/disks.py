@@ -26,6 +26,7 @@ class DiskFaults:
         return {
             "power-cut-in-operation": self._power_cut,
             "kill-in-operation": self._kill,
+            "crash-after-snapshot": self._after_snapshot,
             "torn-write": self._torn_write,
             "sync-fails": self._sync_fails,
             "disk-full": self._disk_full,
@@ -41,6 +42,7 @@ class DiskFaults:
             member.disk.on_operation = None
             member.disk.fail_next_sync = None
             member.disk.tear_next_write = None
+            member.dies_after_snapshot = False
 
     def _victim(self) -> Member | None:
         living = self._arena.living()
@@ -72,6 +74,15 @@ class DiskFaults:
 
     def _kill(self) -> bool:
         return self._armed(power=False)
+
+    def _after_snapshot(self) -> bool:
+        """Dies when its next snapshot is in place and the journal not yet shortened."""
+        member = self._victim()
+        if member is None:
+            return False
+        member.replica.request_snapshot()
+        member.dies_after_snapshot = True
+        return True
 
     def _torn_write(self) -> bool:
         """A write stores a part and fails: the process must end."""

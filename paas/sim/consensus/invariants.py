@@ -11,6 +11,7 @@
   applied-once          no command is applied twice
   acknowledged-kept     what a client was told is committed, and in the state of whoever applied it
   linearizable          what clients saw has an explanation (history.py), at the end
+  confirmed-leads       who is confirmed as leader was not succeeded before it asked
   leader-kept           when all is well but one follower, that one does not depose the leader
   converged             all agree within a time after the faults end; a leader sooner
 
@@ -35,7 +36,7 @@ from paas.sim.replicas import Broken
 NAMES = (
     *("one-leader", "log-matching", "committed-fixed", "indices-monotonic", "leader-complete"),
     *("term-vote-kept", "one-configuration", "state-equal", "applied-once", "acknowledged-kept"),
-    *("linearizable", "leader-kept", "converged"),
+    *("confirmed-leads", "linearizable", "leader-kept", "converged"),
 )
 
 
@@ -67,6 +68,7 @@ class Invariants:
         self.committed: dict[int, Entry] = {}
         self.committed_max = 0
         self._leaders: dict[int, str] = {}
+        self._elected_s: dict[int, float] = {}
         self._entries: dict[tuple[int, int], tuple[bytes, int]] = {}
         self._digests: dict[int, int] = {}
         self._votes: dict[str, tuple[int, str | None]] = {}
@@ -86,7 +88,7 @@ class Invariants:
             raise Broken(f"term-vote-kept: {name} forgot its vote for {vote} in term {term}")
         self._lives[name] = _Life()
 
-    def check(self, member: Watched) -> None:
+    def check(self, member: Watched, now_s: float) -> None:
         """After a step: everything about one replica."""
         replica = member.replica
         self._check_vote(member.name, replica)
@@ -110,7 +112,7 @@ class Invariants:
             life.applied = applied
             self._check_state(member, applied)
         if replica.is_leader:
-            self._check_leader(member.name, replica, life)
+            self._check_leader(member.name, replica, life, now_s)
 
     def _check_vote(self, name: str, replica: Replica) -> None:
         self.evaluated["term-vote-kept"] += 1
@@ -167,7 +169,7 @@ class Invariants:
         if objects.repeated:
             raise Broken(f"applied-once: {member.name} applied a command twice")
 
-    def _check_leader(self, name: str, replica: Replica, life: _Life) -> None:
+    def _check_leader(self, name: str, replica: Replica, life: _Life, now_s: float) -> None:
         self.evaluated["one-leader"] += 1
         term = replica.term
         if self._leaders.setdefault(term, name) != name:
@@ -175,6 +177,7 @@ class Invariants:
         if life.leads == term:
             return
         life.leads = term
+        self._elected_s[term] = now_s
         first = replica.first_index
         for index in range(self.committed_max, first - 1, -1):
             entry = self.committed.get(index)
@@ -189,6 +192,14 @@ class Invariants:
         self.evaluated["acknowledged-kept"] += 1
         if identity not in member.objects.applied:
             raise Broken(f"acknowledged-kept: {member.name} tells of {identity}, and has it not")
+
+    def confirmed(self, name: str, term: int, asked_s: float) -> None:
+        """A majority confirmed, after this moment, that it follows the leader of this term."""
+        self.evaluated["confirmed-leads"] += 1
+        for later, elected_s in self._elected_s.items():
+            if later > term and elected_s < asked_s:
+                text = f"{name} asked at {asked_s:.3f}, term {later} began at {elected_s:.3f}"
+                raise Broken(f"confirmed-leads: {text}")
 
     # -- the end -----------------------------------------------------------------------------------
 

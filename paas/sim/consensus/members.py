@@ -113,6 +113,7 @@ class Member:
         """Send appends before the journal is synced, as a leader may."""
 
         self.send_budget: int | None = None
+        self.dies_after_snapshot = False
         self.wake_s: float | None = None
         self._arena = arena
         self._entropy = SimEntropy(arena.random.getrandbits(32))
@@ -130,6 +131,7 @@ class Member:
         self.appended = []
         self.busy_disk = False
         self.wake_s = self.send_budget = None
+        self.dies_after_snapshot = False
         self.replica = self._arena.make_replica(self)
         self.inbox = Inbox(self.replica, self._room, lambda: False)
         self._watch_journal()

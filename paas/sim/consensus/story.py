@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from paas.raft.settings import RaftSettings
 from paas.sim.consensus import limits
 from paas.sim.consensus.arena import Arena
-from paas.sim.consensus.clients import MODELS, Client
+from paas.sim.consensus.clients import MODELS, Client, Prober
 from paas.sim.consensus.faults import Faults
 from paas.sim.consensus.invariants import Broken
 from paas.sim.history import History
@@ -52,6 +52,7 @@ class Story:
             Client(arena, f"c{number}-", self.history, think_s)
             for number in range(chance.choice((3, 4, 5)))
         ]
+        Prober(arena)
 
     def _settings(self, heartbeat_s: float) -> RaftSettings:
         chance = self.arena.random

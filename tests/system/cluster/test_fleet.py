@@ -44,7 +44,8 @@ listener.bind(path)
 listener.listen()
 os.write(ready, b'{"ready": true}\\n')
 os.close(ready)
-nodes = [{"name": f"n{n}", "state": "available", "role": "voter", "since": 1.0} for n in (1, 2, 3)]
+known = {"state": "available", "role": "voter", "since": time.time() + 60}
+nodes = [{"name": f"n{n}", **known} for n in (1, 2, 3)]
 while True:
     connection, _ = listener.accept()
     with connection, connection.makefile("rw") as file:

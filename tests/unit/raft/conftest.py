@@ -54,8 +54,9 @@ class Logs:
         self, log: ReplicatedLog, *, task_status: trio.TaskStatus[trio.CancelScope]
     ) -> None:
         with trio.CancelScope() as scope:
-            task_status.started(scope)
-            await log.run()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(log.run)
+                task_status.started(scope)
 
     async def kill(self, name: str) -> None:
         """The machine loses power."""
