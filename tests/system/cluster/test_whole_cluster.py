@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,3 +143,30 @@ def test_a_node_joins_by_token_which_works_once(tmp_path: Path) -> None:
         for one in (third, second, first):
             one.run("down", "--purge", "--yes", status=None)
     assert picture(str(first.state)) | picture(str(second.state)) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_the_foreground_a_signal_ends_the_machines(tmp_path: Path, number: int) -> None:
+    one = Paas(tmp_path)
+    words = ["--state", str(one.state), "dev", "--nodes", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paas.cli", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert len(one.nodes()) == 2
+        process.send_signal(number)
+        said = process.communicate(timeout=100)[1]
+        assert process.returncode == 0
+        assert "nothing runs any more" in said
+        assert picture(str(one.state), with_state=False) == set()
+    finally:
+        process.kill()
+        process.communicate()
+        one.run("down", "--purge", "--yes", status=None)
