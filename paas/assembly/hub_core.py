@@ -29,6 +29,7 @@ from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.bundle.state import BundleState
 from paas.certificates.join_state import JoinTokenState
+from paas.controller.admission import node_view
 from paas.controller.agent import Controller
 from paas.controller.api import Api, Neighbours
 from paas.controller.policy import POLICY as CONTROLLER_POLICY
@@ -44,7 +45,7 @@ from paas.node.api import Facts, NodesApi
 from paas.node.membership_keeper import MembershipKeeper
 from paas.node.policy import POLICY as NODE_POLICY
 from paas.node.presence import Fence, Presence
-from paas.node.state import DrainNode, Node, NodeRegister, ReportNode
+from paas.node.state import DrainNode, NodeRegister, ReportNode
 from paas.raft.log import ReplicatedLog
 from paas.raft.machine import Machine
 from paas.rpc.dispatch import Authorise, Dispatcher, Rule
@@ -55,6 +56,12 @@ POLICY = {**HUB_POLICY, **CONTROLLER_POLICY, **NODE_POLICY}
 
 STALE_AFTER_S = 2.0
 """What a replica says is marked as stale when it has not heard a leader for so long."""
+
+NO_LEADER_PATIENCE_S = 3.0
+"""A change waits so long for a leader that was missing already when it came."""
+
+ANSWER_MARGIN_S = 0.5
+"""The log's answer comes at least so long before the deadline of who asked."""
 
 
 class Trouble(Protocol):
@@ -106,6 +113,14 @@ class States:
         )
 
 
+def stale(log: ReplicatedLog) -> float | None:
+    """For how long, in seconds, this replica has heard no leader, if that is too long."""
+    age_s = log.last_contact_s
+    if age_s is None:
+        return STALE_AFTER_S
+    return age_s if age_s > STALE_AFTER_S else None
+
+
 class Log:
     """The replicated log as the hub and the controller want it."""
 
@@ -114,6 +129,12 @@ class Log:
         self.subscribe = log.subscribe
 
     async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any:
+        """What the log says comes before the time of whoever asked is over; and soon, when there
+        has been no leader for a while (a minority refuses changes, it does not make wait)."""
+        margin_s = min(ANSWER_MARGIN_S, timeout_s / 10)
+        timeout_s -= margin_s
+        if stale(self._log) is not None:
+            timeout_s = min(timeout_s, NO_LEADER_PATIENCE_S)
         return await self._log.propose(command, timeout_s=timeout_s)
 
     async def barrier(self) -> None:
@@ -194,10 +215,7 @@ class HubCore:
 
     def staleness(self) -> float | None:
         """For how long, in seconds, no leader was heard; None when that is usual."""
-        age_s = self.replicated.last_contact_s
-        if age_s is None:
-            return STALE_AFTER_S
-        return age_s if age_s > STALE_AFTER_S else None
+        return stale(self.replicated)
 
     def _node_views(self) -> list[NodeView]:
         return [node_view(node) for node in self.states.nodes.nodes()]
@@ -271,15 +289,3 @@ def authoriser(policy: Mapping[str, Rule]) -> Authorise:
             raise PlatformError("denied", f"{method} is for the role {wanted}", missing=wanted)
 
     return authorise
-
-
-def node_view(node: Node) -> NodeView:
-    """A node as the scheduler wants it.  One that starts again may be given work already."""
-    return NodeView(
-        name=node.name,
-        memory_bytes=node.memory_bytes,
-        cpu=node.cpu,
-        disk_bytes=node.disk_bytes,
-        online=node.present,
-        cordoned=node.cordoned,
-    )

@@ -66,6 +66,11 @@ class WatchBook:
         if not isinstance(number, int):
             raise RemoteError(f"{watch.method}: the hub's answer has no watch")
         watch.hub_number = number
+        incarnation = value.get("incarnation")
+        if isinstance(incarnation, int) and not watch.established:
+            # A monitor is about the incarnation that there was when it began, at every hub.
+            params = codec.unpack_own(watch.params)
+            watch.params = codec.pack({**params, "incarnation": incarnation})
         watch.established = True
         if watch.number in self._watches:
             self._by_hub_number[number] = watch

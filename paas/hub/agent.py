@@ -27,6 +27,7 @@ from paas.hub.router import Directory, Router
 from paas.hub.routes import Links
 from paas.hub.state import GroupState, JoinGroups, LeaveGroups, MemberJoined, MemberLeft
 from paas.hub.watches import Watches
+from paas.raft.machine import StateReplaced
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.rpc.envelope import Request
 from paas.rpc.peer import Peer
@@ -231,8 +232,7 @@ class Hub:
         if params.group is not None and params.components is None:
             _check_groups([params.group])
             watch = self.watches.open(context.peer, "group", params.group, index)
-            members = [self._directory.member(c) for c in self._groups.members(params.group)]
-            snapshot = [msgspec.to_builtins(m) for m in members]
+            snapshot = self._snapshot(params.group)
         elif params.components and params.group is None:
             watch = self.watches.open(context.peer, "components", "", index)
             snapshot = []
@@ -254,7 +254,18 @@ class Hub:
                 self._publish_member(index, event.group, event.component, word)
             elif isinstance(event, ComponentChanged):
                 self._publish_change(index, event)
+            elif isinstance(event, StateReplaced):
+                self._resume_watches(index)
         self.wake()
+
+    def _resume_watches(self, index: int) -> None:
+        """Events in between were not told: watchers get the state as it is now."""
+        self.watches.resume("group", index, self._snapshot)
+        self.watches.resume("components", index, lambda _key: [])
+
+    def _snapshot(self, group: str) -> list[Any]:
+        members = self._groups.members(group)
+        return [msgspec.to_builtins(self._directory.member(c)) for c in members]
 
     def _publish_member(self, index: int, group: str, component: str, word: str) -> None:
         for peer, number, since in self.watches.watchers("group", group):

@@ -2,8 +2,8 @@
 
 `with dev_cluster(3) as cluster:` starts it in a temporary directory by the command line, and ends
 it with everything of it.  Requests go to the operators' socket of a node of one's choice, or of
-any that answers.  `Census` counts, on the host, which processes carry a mark: the truth about what
-runs, whatever the platform believes.
+any that answers.  `Census` (census.py) counts on the host which processes run: the truth, whatever
+the platform believes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,11 @@ from typing import Any
 
 from paas.base.errors import PlatformError
 from paas.cli.connection import Connection, connect
+from paas.cli.machine_record import Machine, read
 from paas.node.settings import runtime_of
+from paas.testing.census import Census, namespace_of, processes
+
+__all__ = ["PATIENCE_S", "Census", "DevCluster", "Listener", "dev_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -216,75 +220,139 @@ class DevCluster:
 
         return str(self.until(there, timeout_s))
 
-    # -- faults ----------------------------------------------------------------------------------
+    def destroy_all(self) -> None:
+        """Every component, wherever it is."""
+        for one in self.api("controller.components")["components"]:
+            with contextlib.suppress(PlatformError):
+                self.api("controller.destroy", component=one["id"], grace=0.0, timeout_s=60)
 
-    def agents(self, node: str) -> dict[str, int]:
-        """The host's process numbers of a node's agents, by role."""
-        record = json.loads((self.node_state(node) / "machine.json").read_text())
-        first = int(record["pid"])
-        found: dict[str, int] = {}
-        for pid, words in _processes():
-            if _pid_namespace(pid) == _pid_namespace(first) and "paas" in words:
-                for role in ("node", "hub", "containers", "certificates"):
-                    if role in words:
-                        found[role] = pid
+    # -- listening -------------------------------------------------------------------------------
+
+    def listen(self, node: str) -> Listener:
+        """A connection to the hub of this node for watches."""
+        return Listener(connect(self.socket(node), expected=True))
+
+    # -- machines --------------------------------------------------------------------------------
+
+    def kill(self, node: str) -> None:
+        self._hung_up(node)
+        self.run("nodes", "kill", node)
+
+    def pause(self, node: str) -> None:
+        self._hung_up(node)
+        self.run("nodes", "pause", node)
+
+    def resume(self, node: str) -> None:
+        self.run("nodes", "resume", node)
+
+    def partition(self, groups: str, *, one_way: bool = False) -> None:
+        """`n1|n2,n3`; one way: the second group does not hear the first."""
+        self.run("nodes", "partition", groups, *(["--one-way"] if one_way else []))
+
+    def heal(self) -> None:
+        self.run("nodes", "heal")
+
+    def _hung_up(self, node: str) -> None:
+        connection = self._connections.pop(node, None)
+        if connection is not None:
+            connection.close()
+
+    def machine(self, node: str) -> Machine:
+        found = read(self.node_state(node))
+        assert found is not None, f"{node} has no machine"
         return found
 
+    def agents(self, node: str) -> dict[str, int]:
+        """The host's process numbers of a node's agents, by role; `fence` and `template` too."""
+        first = self.machine(node).pid
+        assert first is not None, f"{node} is off"
+        space, found = namespace_of(first), {}
+        for pid, words in processes():
+            role = next((r for r, sign in SIGNS.items() if sign(words)), "")
+            if role and namespace_of(pid) == space:
+                found[role] = pid
+        return found
 
-def _processes() -> Iterator[tuple[int, list[str]]]:
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                text = Path(f"/proc/{name}/cmdline").read_bytes()
-                yield int(name), text.decode("utf-8", "replace").split("\0")
+    def kill_agents(self, node: str, *roles: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to agents of a node, one right after the other."""
+        running = self.agents(node)
+        for role in roles:
+            os.kill(running[role], number)
+
+    # -- being well ------------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """Undo all faults that a test may have left, and wait until every node is well again."""
+        machines = {name: self.machine(name) for name in self.names}
+        if any(machine.unheard for machine in machines.values()):
+            self.heal()
+        for name, machine in machines.items():
+            if machine.condition != "running":
+                self.resume(name)
+        for name in self.names:
+            for pid in self.agents(name).values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        self.wait_well()
+
+    def wait_well(self, timeout_s: float = 2 * PATIENCE_S) -> None:
+        """Until every hub says of every node that it is available, and all know the same."""
+        self.until(self._well, timeout_s)
+
+    def _well(self) -> bool:
+        for node in self.names:
+            found = self.nodes(node)
+            if {facts["state"] for facts in found.values()} != {"available"}:
+                return False
+            if any(facts["cordoned"] or facts["draining"] for facts in found.values()):
+                return False
+        return len({self.applied(node) for node in self.names}) == 1
+
+    def applied(self, node: str) -> int:
+        """Up to which entry of the log this hub's state is."""
+        return int(self.at(node, "cluster.status")["log"]["applied"])
 
 
-def _pid_namespace(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return ""
+def _is_agent(role: str) -> Callable[[list[str]], bool]:
+    return lambda words: "paas" in words and role in words
 
 
-class Census:
-    """Looks, again and again, how many living processes carry each of the marks on their command
-    line; the most that were ever seen at once of each mark is in `most`.
-    """
-
-    def __init__(self, marks: list[str], period_s: float = 0.005) -> None:
-        self.most = dict.fromkeys(marks, 0)
-        self.rounds = 0
-        self._period_s = period_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Census:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._stop.wait(self._period_s):
-            seen = dict.fromkeys(self.most, 0)
-            for pid, words in _processes():
-                for mark in seen:
-                    if mark in words and _alive(pid):
-                        seen[mark] += 1
-            self.rounds += 1
-            for mark, count in seen.items():
-                self.most[mark] = max(self.most[mark], count)
+SIGNS: dict[str, Callable[[list[str]], bool]] = {
+    **{role: _is_agent(role) for role in ("node", "hub", "containers", "certificates")},
+    "fence": lambda words: any(word.endswith("/kernel_fence.py") for word in words),
+    "template": lambda words: "paas.container.template" in words,
+}
+"""How the processes of a node are told from each other by their command lines."""
 
 
-def _alive(pid: int) -> bool:
-    """A killed process is listed until it is reaped, and does nothing any more."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state not in "ZX"
+class Listener:
+    """The watches of one connection, and what they have brought."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.heard: list[dict[str, Any]] = []
+
+    def open(self, method: str, **params: Any) -> int:
+        """`hub.watch`, `controller.monitor` or `log.follow`; the number of the watch."""
+        return int(self._connection.call(method, params)["watch"])
+
+    def events(self, watch: int, *, until: int = 0, patience_s: float = PATIENCE_S) -> list[Any]:
+        """Everything that the watch has brought, once that is `until` events at least."""
+        end_s = time.monotonic() + patience_s
+        while True:
+            found = [event for event in self.heard if event["watch"] == watch]
+            if len(found) >= until:
+                return found
+            assert time.monotonic() < end_s, f"only {found}"
+            self.gather(0.2)
+
+    def gather(self, for_s: float) -> None:
+        """Take what comes within this time."""
+        with contextlib.suppress(PlatformError):
+            self.heard.extend(self._connection.notifications(for_s))
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 @contextlib.contextmanager
