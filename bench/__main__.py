@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import call, create, idle, recover, startup
+from bench import call, create, idle, nodes, recover, startup
 from bench.figures import Figure, cells, machine, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -34,8 +34,9 @@ MEASUREMENTS: dict[str, Callable[[bool], list[Figure]]] = {
     "call": call.calls,
     "idle": idle.idle,
     "recover": recover.recover,
+    "nodes": nodes.nodes,
 }
-PARTS = ("container", "hub", "raft")
+PARTS = ("container", "hub", "raft", "commits")
 """Programs of their own beside this file: one part of the platform without the others."""
 
 

@@ -292,41 +292,53 @@ async def failover(ours: Ours, runs: int) -> list[float]:
     return found
 
 
+class Writer:
+    """Puts one after the other, through a follower, until told to stop."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.stop = False
+        self.failed = 0
+        self.took_s: list[float] = []
+
+    async def run(self) -> None:
+        async with connected_unix(self._path) as peer:
+            while not self.stop:
+                begun_s = time.perf_counter()
+                try:
+                    await peer.call(PUT, Put(key="t", value="v"))
+                except PlatformError:
+                    self.failed += 1
+                self.took_s.append(time.perf_counter() - begun_s)
+
+
 async def handover(ours: Ours, runs: int) -> dict[str, Any]:
     """Planned transfers under load: the longest pause of a client, and failed commands."""
     pauses: list[float] = []
     failed = 0
     for _ in range(runs):
         leader = await ours.leader()
-        follower = next(node for node in NODES if node != leader)
-        stop, took = trio.Event(), []
-
-        async def write(path: str = ours.socket(follower), stop: trio.Event = stop) -> None:
-            nonlocal failed
-            async with connected_unix(path) as peer:
-                while not stop.is_set():
-                    begun_s = time.perf_counter()
-                    try:
-                        await peer.call(PUT, Put(key="t", value="v"))
-                    except PlatformError:
-                        failed += 1
-                    took.append(time.perf_counter() - begun_s)
-
+        writer = Writer(ours.socket(next(node for node in NODES if node != leader)))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(write)
+            nursery.start_soon(writer.run)
             await trio.sleep(0.3)
             async with connected_unix(ours.socket(leader)) as peer:
                 await peer.call(TRANSFER, Transfer())
             await trio.sleep(0.5)
-            stop.set()
-        pauses.append(max(took))
-    return {"pause_ms": [round(p * 1e3, 1) for p in pauses], "failed": failed}
+            writer.stop = True
+        pauses.append(max(writer.took_s))
+        failed += writer.failed
+    return {
+        "p50_ms": round(statistics.median(pauses) * 1e3, 1),
+        "max_ms": round(max(pauses) * 1e3, 1),
+        "failed": failed,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="always on")
     parser.add_argument("--directory", default="/var/tmp")
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="paas-commits-", dir=given.directory))

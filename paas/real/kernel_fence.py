@@ -42,8 +42,9 @@ _CLOCK_BOOTTIME = 7
 _TIMER_ABSTIME = 1
 _PR_SET_PDEATHSIG = 1
 
-LOOK_AGAIN_S = 0.2
-"""While the lease has ended: how long the fence waits before it looks for survivors again."""
+LOOK_AGAIN_S = 0.5
+"""While the lease has ended: how long the fence waits before it looks for survivors again.  There
+are none but forks that have not been told to go, and will not be."""
 
 _PAUSE_S = 0.001
 _PAUSE_S_MAX = 0.05
@@ -147,16 +148,16 @@ class LeaseFile:
 
 
 def stop_pass(parents: list[str], number: int = 0) -> bool:
-    """Kill once everything that lives below these control groups; whether there was anything.
+    """Kill once what lives below these control groups; whether there may be more.
 
-    `number` counts the passes: the first asks no questions, later ones look at what resists.
+    `number` counts the passes: the first only kills, as quickly as can be, what the first hierarchy
+    names; later ones look into all of them, and at what resists.
     """
-    leaves = _leaves(parents)
     if number == 0:
-        _lift_io(leaves)
+        _lift_io(parents)
         for parent in parents:
             _write(f"{parent}/cgroup.kill", "1")  # version 2, since Linux 5.14
-    pids = _processes(leaves)
+    pids = _processes(_leaves(parents if number else parents[:1]))
     if number > 0:
         pids = [pid for pid in pids if _lives(pid)]
     names = [f"/{os.path.basename(parent)}/" for parent in parents]
@@ -164,7 +165,12 @@ def stop_pass(parents: list[str], number: int = 0) -> bool:
         if number > 1:
             _thaw(pid)
         _kill(pid, names)
-    return bool(pids)
+    return bool(pids) or number == 0
+
+
+def anything(parents: list[str]) -> bool:
+    """Does anything live there?  A glance at one hierarchy; a fork enters all of them at once."""
+    return bool(_processes(_leaves(parents[:1])))
 
 
 def stop_all(parents: list[str], lease: LeaseFile) -> None:
@@ -248,14 +254,15 @@ def _freezer_root() -> str:
     return ""
 
 
-def _lift_io(leaves: list[str]) -> None:
+def _lift_io(parents: list[str]) -> None:
     """What waits for its I/O under a bound cannot die before that I/O was let through."""
-    for leaf in leaves:
-        for name, free in (
-            ("blkio.throttle.read_bps_device", "0"),
-            ("blkio.throttle.write_bps_device", "0"),
-            ("io.max", "rbps=max wbps=max"),
-        ):
+    for name, free in (
+        ("blkio.throttle.read_bps_device", "0"),
+        ("blkio.throttle.write_bps_device", "0"),
+        ("io.max", "rbps=max wbps=max"),
+    ):
+        bounding = [parent for parent in parents if os.path.exists(f"{parent}/{name}")]
+        for leaf in _leaves(bounding):
             for rule in _read(f"{leaf}/{name}").splitlines():
                 _write(f"{leaf}/{name}", f"{rule.split()[0]} {free}")
 
@@ -322,7 +329,8 @@ def watch(lease: LeaseFile) -> None:
             if not marked_before:
                 lease.fenced_s = 0.0
             continue
-        stop_all(lease.groups, lease)
+        if not marked_before or anything(lease.groups):
+            stop_all(lease.groups, lease)
         if lease.removed():
             return  # nobody can extend it any more, and nothing is left to kill
         time.sleep(LOOK_AGAIN_S)

@@ -336,6 +336,10 @@ class Listener:
         """`hub.watch`, `controller.monitor` or `log.follow`; the number of the watch."""
         return int(self._connection.call(method, params)["watch"])
 
+    def ask(self, method: str, /, timeout_s: float = 60.0, **params: Any) -> Any:
+        """Any request, over this connection."""
+        return self._connection.call(method, params, timeout_s=timeout_s)
+
     def events(self, watch: int, *, until: int = 0, patience_s: float = PATIENCE_S) -> list[Any]:
         """Everything that the watch has brought, once that is `until` events at least."""
         end_s = time.monotonic() + patience_s

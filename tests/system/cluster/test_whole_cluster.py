@@ -123,6 +123,22 @@ def test_the_cluster_goes_on_from_its_state_after_down(whole: Paas) -> None:
     assert {n["state"] for n in whole.nodes().values()} == {"available"}
 
 
+def test_one_node_goes_on_alone_when_the_others_are_lost_for_ever(whole: Paas) -> None:
+    """The last thing that is done to this cluster."""
+    name = json.loads((whole.state / "cluster.json").read_text())["name"]
+    node = whole.state / "nodes" / "n2"
+    whole.run("cluster", "recover", state=node, status=5)  # it runs
+    for other in ("n1", "n2", "n3"):
+        whole.run("nodes", "kill", other)
+    whole.run("cluster", "recover", state=node, status=1)
+    words = ("cluster", "recover", "--i-accept-losses", name, "-o", "json")
+    assert json.loads(whole.run(*words, state=node))["voters"] == ["n1", "n2", "n3"]
+    whole.run("nodes", "resume", "n2")
+    whole.until_states("offline available offline")
+    assert whole.nodes()["n2"]["role"] == "leader"
+    whole.run("nodes", "cordon", "n2")
+
+
 def test_a_node_joins_by_token_which_works_once(tmp_path: Path) -> None:
     first, second, third = (Paas(tmp_path / name) for name in ("one", "two", "three"))
     for one in (first, second, third):

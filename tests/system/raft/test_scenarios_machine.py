@@ -201,6 +201,7 @@ from paas.rpc.server import Callers
 
 async def main():
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
     port = listener.getsockname()[1]
     callers = Callers(listener)
     heard = 0

@@ -86,7 +86,7 @@ def test_a_configuration_that_is_cut_off_gives_way_to_the_one_before() -> None:
     follower.receive("c", AppendEntries(2, 0, 2, 1, [(b"\x01", 3, 2)], 1))
     assert follower.configuration == configuration.Configuration(("a", "b", "c", "d"), (), 2)
     follower.receive("c", AppendEntries(2, 0, 1, 0, [(b"\x01", 2, 2)], 2))
-    assert follower.configuration == configuration.Configuration(("a", "b", "c"))
+    assert follower.configuration == configuration.Configuration(("a", "b", "c"), committed=True)
     assert library_nodes(follower) == (["b", "c"], [])
 
 

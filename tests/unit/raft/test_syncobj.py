@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,11 @@ def test_another_library_is_refused(tmp_path: Path) -> None:
     [
         "connectedToAnyone",
         "doApplyCommand",
+        "generateRaftTimeout",
         "loadDumpFile",
+        "sendAppendEntries",
+        "setCurrentTerm",
+        "setState",
     ],
 )
 def test_the_private_methods_that_are_replaced_or_called_exist(name: str) -> None:
@@ -65,12 +70,20 @@ def test_the_private_methods_that_are_replaced_or_called_exist(name: str) -> Non
     "name",
     [
         "changeClusterIDx",
+        "commandsWaitingCommit",
+        "connectedNodes",
+        "lastResponseTime",
         "needLoadDumpFile",
         "newAppendEntriesTime",
         "otherNodes",
         "raftCommitIndex",
         "raftElectionDeadline",
+        "raftLeader",
+        "raftMatchIndex",
+        "raftNextIndex",
         "raftState",
+        "readonlyNodes",
+        "transferInProgress",
     ],
 )
 def test_the_private_attributes_that_are_used_exist(name: str) -> None:
@@ -91,6 +104,29 @@ def test_nothing_is_pickled() -> None:
     assert so.pickle.loads(so.pickle.dumps(["add", "b", so.Node("b")])) == ["add", "b", "b"]
     with pytest.raises(LocalError):
         so.pickle.dumps(object())
+
+
+def test_the_library_opens_nothing() -> None:
+    """No socket, no file, no thread, no child: all of that is done by others, or not at all."""
+    seen: list[str] = []
+
+    def audit(event: str, _arguments: object) -> None:
+        if watching and event.split(".")[0] in {"open", "socket", "os", "subprocess", "_thread"}:
+            seen.append(event)
+
+    watching = False
+    sys.addaudithook(audit)
+    cluster = Cluster("abc")
+    watching = True
+    cluster.run(2)
+    for number in range(20):
+        cluster.propose(cluster.leader(), f"w{number}")
+    cluster.run(1)
+    cluster.compact(cluster.leader())
+    cluster.run(1)
+    watching = False
+    assert seen == []
+    assert len(cluster.acknowledged) == 20
 
 
 def test_a_single_voter_leads_and_commits_in_one_tick() -> None:
