@@ -81,9 +81,7 @@ class History:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
 
-    def begin(
-        self, client: str, kind: str, key: str, argument: Any, *, now_s: float
-    ) -> Operation:
+    def begin(self, client: str, kind: str, key: str, argument: Any, *, now_s: float) -> Operation:
         operation = Operation(client, kind, key, argument, now_s)
         self.operations.append(operation)
         return operation
@@ -165,7 +163,9 @@ class _Search:
         state = self._model.initial()
         first, bits, lost = 0, 0, 0  # known: a finished beginning and bits behind; unknown: bits
         total, turns = len(self._known), 0
-        stack: list[tuple[int, Any, int, int, int]] = []  # what was lifted, and all as it was before
+        stack: list[
+            tuple[int, Any, int, int, int]
+        ] = []  # what was lifted, and all as it was before
         seen = {(first, bits, lost, state)}
         until_s = time.perf_counter() + budget_s
         place, spare = self._next[0], -1  # spare >= 0: trying unknown operations from there on

@@ -93,7 +93,7 @@ class Group:
 
 
 class Claim:
-    """`claim` owner -> whether it is the owner's now; `release` owner; `holder` -> owner or None."""
+    """`claim` owner -> whether it is its own now; `release` owner; `holder` -> owner or None."""
 
     def initial(self) -> Hashable:
         return None

@@ -23,7 +23,7 @@ from typing import Any
 
 from paas.base.errors import PlatformError
 from paas.cli.connection import Connection, connect
-from paas.cli.machine_record import Machine, read
+from paas.cli.machine_record import Machine, process_state, read
 from paas.node.settings import runtime_of
 from paas.testing.census import Census, namespace_of, processes
 
@@ -270,7 +270,8 @@ class DevCluster:
         for pid, words in processes():
             role = next((r for r, sign in SIGNS.items() if sign(words)), "")
             if role and namespace_of(pid) == space:
-                found[role] = pid
+                # One that is about to become another program looks like its parent.
+                found[role] = min(found.get(role, pid), pid, key=_started)
         return found
 
     def kill_agents(self, node: str, *roles: str, number: int = signal.SIGKILL) -> None:
@@ -311,6 +312,11 @@ class DevCluster:
     def applied(self, node: str) -> int:
         """Up to which entry of the log this hub's state is."""
         return int(self.at(node, "cluster.status")["log"]["applied"])
+
+
+def _started(pid: int) -> tuple[int, int]:
+    state = process_state(pid)
+    return (1 << 62 if state is None else state[1]), pid
 
 
 def _is_agent(role: str) -> Callable[[list[str]], bool]:

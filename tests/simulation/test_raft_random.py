@@ -122,7 +122,7 @@ class World:
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("seed", range(1, 15), ids=lambda seed: f"seed{seed}-")
+@pytest.mark.parametrize("seed", range(1, 6), ids=lambda seed: f"seed{seed}-")
 def test_nothing_acknowledged_is_lost_under_partitions_and_delay(seed: int) -> None:
     world = World(seed, crashes=False)
     world.run()
@@ -131,7 +131,7 @@ def test_nothing_acknowledged_is_lost_under_partitions_and_delay(seed: int) -> N
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("seed", range(101, 131), ids=lambda seed: f"seed{seed}-")
+@pytest.mark.parametrize("seed", range(101, 109), ids=lambda seed: f"seed{seed}-")
 def test_nothing_acknowledged_is_lost_when_power_fails_at_any_moment(seed: int) -> None:
     world = World(seed, crashes=True)
     world.run()

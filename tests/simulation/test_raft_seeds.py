@@ -1,13 +1,12 @@
 """Two thousand seeds of the consensus simulation, as `make test` runs them.
 
-A failing seed is told with the command that repeats it.  What the run must have done (every class of
-faults fired, every invariant evaluated, equal traces under another hash seed) is checked by the
+A failing seed is told with the command that repeats it.  What the run must have done (every class
+of faults fired, every invariant evaluated, equal traces under another hash seed) is checked by the
 runner itself.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import sys
@@ -31,14 +30,13 @@ EVALUATED_MIN = {"linearizable": SEEDS, "leader-kept": SEEDS // 2}
 @pytest.mark.timeout(3_000)
 def test_two_thousand_seeds_hold_and_have_tested_what_they_claim() -> None:
     report = runner.run(0, SEEDS - 1, jobs=JOBS)
-    text = io.StringIO()
-    report.write(text)
-    print(text.getvalue())  # noqa: T201 -- shown when the test fails, and with -s
-    assert report.ok, text.getvalue()
+    text = "\n".join(report.lines())
+    print(text)  # noqa: T201 -- shown when the test fails, and with -s
+    assert report.ok, text
     assert report.seeds == SEEDS
     assert report.simulated_s == SEEDS * 90
     assert report.compared == SEEDS // runner.TWICE_EVERY
-    assert all(report.fired[name] >= FIRED_MIN for name in Faults.names()), text.getvalue()
+    assert all(report.fired[name] >= FIRED_MIN for name in Faults.names()), text
     for name in NAMES:
         assert report.evaluated[name] >= EVALUATED_MIN.get(name, 5 * SEEDS), name
 
@@ -73,9 +71,7 @@ def test_a_run_that_tested_too_little_fails() -> None:
     assert report.ok
     report.broken[7] = "one-leader: a and b"
     assert not report.ok
-    text = io.StringIO()
-    report.write(text)
-    assert "python -m paas.sim.consensus --seeds 7-7" in text.getvalue()
+    assert "    replay: python -m paas.sim.consensus --seeds 7-7" in report.lines()
 
 
 def test_another_trace_of_the_same_seed_fails() -> None:

@@ -42,7 +42,7 @@ ALLOWED: dict[tuple[str, str], str] = {
 # handed; the container controller's shells are the kernel's face, and what decides there is pure.
 REAL_USERS = (
     *("paas/__main__.py", "paas/assembly/", "paas/real/", "paas/sim/", "paas/testing/"),
-    *("paas/cli/dev.py", "paas/cli/supervisor.py"),
+    *("paas/cli/dev.py", "paas/cli/supervisor.py", "paas/cli/machines.py"),
     *("paas/harness/main.py", "paas/harness/child.py"),
     *("paas/container/template.py", "paas/container/launch.py", "paas/container/launcher.py"),
     *("paas/container/engine.py", "paas/container/machine.py", "paas/container/parts.py"),

@@ -19,7 +19,7 @@ def main() -> int:
         return 0
     first, _, last = arguments.seeds.partition("-")
     report = runner.run(int(first), int(last or first), jobs=arguments.jobs)
-    report.write(sys.stdout)
+    sys.stdout.write("\n".join(report.lines()) + "\n")
     return 0 if report.ok else 1
 
 

@@ -24,9 +24,10 @@ from paas.raft.settings import RaftSettings
 from paas.raft.syncobj import Replica
 from paas.sim.consensus import limits
 from paas.sim.consensus.clocks import NodeClock, TrueTime
-from paas.sim.consensus.invariants import Broken, Invariants
+from paas.sim.consensus.invariants import Invariants
 from paas.sim.consensus.links import Links
 from paas.sim.consensus.members import Crash, Member
+from paas.sim.replicas import Broken
 
 
 class Arena:

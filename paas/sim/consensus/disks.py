@@ -2,8 +2,8 @@
 syncs, flipped bits.
 
 A flipped bit strikes a disk at rest, behind the back of a replica that had ended (see
-`paas.raft.journal` for what it promises then), of at most one replica at a time: what a majority has
-lost nobody can give back.
+`paas.raft.journal` for what it promises then), of at most one replica at a time: what a majority
+has lost nobody can give back.
 """
 
 from __future__ import annotations
@@ -105,9 +105,7 @@ class DiskFaults:
             return False
         self._full.append(member)
         member.disk.capacity_bytes -= member.disk.free_bytes()
-        self._arena.after(
-            0.5 + self._arena.random.expovariate(1 / 6), lambda: self._room(member)
-        )
+        self._arena.after(0.5 + self._arena.random.expovariate(1 / 6), lambda: self._room(member))
         return True
 
     def flip(self, member: Member) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from paas.sim.consensus.arena import Arena
 from paas.sim.consensus.disks import DiskFaults
-from paas.sim.consensus.links import Pair, void
+from paas.sim.consensus.links import Pair
 from paas.sim.consensus.members import Member
 from paas.sim.consensus.operators import Operators
 
@@ -233,7 +233,7 @@ class Faults:
         arena = self._arena
         a, b = arena.random.sample(self._names(), 2)
         for turn in range(arena.random.randrange(5, 20)):
-            arena.after(turn * 0.4, lambda: void(self._blink(a, b)))
+            arena.after(turn * 0.4, lambda: self._blink(a, b))
         return True
 
     def _blink(self, a: str, b: str) -> None:

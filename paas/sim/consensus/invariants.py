@@ -27,8 +27,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
-from paas.raft.journal import Entry
 from paas.raft.configuration import CONFIGURATION
+from paas.raft.journal import Entry
 from paas.raft.syncobj import Replica
 from paas.sim.consensus.objects import Objects
 from paas.sim.replicas import Broken
@@ -123,7 +123,9 @@ class Invariants:
         if (term, vote) == (was_term, was_vote):
             return
         if term < was_term or (term == was_term and was_vote is not None):
-            raise Broken(f"term-vote-kept: {name} went from {was_term}, {was_vote} to {term}, {vote}")
+            raise Broken(
+                f"term-vote-kept: {name} went from {was_term}, {was_vote} to {term}, {vote}"
+            )
         self._votes[name] = (term, vote)
 
     def _check_appended(self, member: Watched) -> None:
@@ -137,7 +139,9 @@ class Invariants:
             self.evaluated["log-matching"] += 1
             first = self._entries.setdefault((index, term), (payload, before))
             if first != (payload, before):
-                raise Broken(f"log-matching: {member.name} has another entry at {index}, term {term}")
+                raise Broken(
+                    f"log-matching: {member.name} has another entry at {index}, term {term}"
+                )
             if payload[0] == CONFIGURATION:
                 self._check_configurations(member.name, replica)
         member.appended.clear()

@@ -19,7 +19,7 @@ DEAF_S = 3.0
 """So long a follower hears nothing, when all else is well."""
 
 INBOX_MESSAGES_MAX = 64
-"""Messages that wait for one replica; a peer that sends more is disconnected, as by TCP's window."""
+"""Messages that wait for one replica; more are lost, or cost the sender its connection."""
 
 SILENT_S = 3.0
 """A connection over which nothing gets through is given up after this, by each side."""

@@ -1,4 +1,4 @@
-"""Connections between replicas, as the transport promises them (rule T0), and all that befalls them.
+"""Connections between replicas, as the transport promises them (rule T0), and what befalls them.
 
 One connection for a pair, with an epoch larger than every one of the pair before; whole messages,
 in order, each once, or lost with the connection.  On that promise the links do their worst: delay

@@ -94,25 +94,29 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "T1": ("acknowledgements of any term count", [(Rules, "_acknowledged", _any_term)]),
     "T2": ("every rejection moves", [(Rules, "_acknowledged", _every_rejection)]),
     "T3": ("a rejection goes back one entry", [(Rules, "_answer", _step_by_step)]),
-    "T4": ("an append cuts what it does not name", [
-        (Rules, "_appended", lambda self, message: message)
-    ]),
+    "T4": (
+        "an append cuts what it does not name",
+        [(Rules, "_appended", lambda self, message: message)],
+    ),
     "T5": ("a snapshot commits", [(Rules, "outgoing", _committing_snapshots)]),
-    "T6": ("any snapshot is installed", [
-        (Rules, "_offered", lambda self, message: Verdict(message))
-    ]),
+    "T6": (
+        "any snapshot is installed",
+        [(Rules, "_offered", lambda self, message: Verdict(message))],
+    ),
     "T7": ("every vote counts", [(Rules, "_voted", lambda self, peer, message: message)]),
-    "K1": ("messages leave before the journal is durable", [
-        (Member, "finish_step", _sent_before_sync)
-    ]),
+    "K1": (
+        "messages leave before the journal is durable",
+        [(Member, "finish_step", _sent_before_sync)],
+    ),
     "K2": ("journal and snapshot are not aligned", [(snapshot, "align", _unaligned)]),
-    "K4": ("several changes of members at once", [
-        (Replica, "change_configuration", _any_change)
-    ]),
-    "K5": ("no pre-vote, no sticky leader", [
-        (Elections, "may_stand", _fresh_if_voting),
-        (Elections, "admits", _always),
-    ]),
+    "K4": ("several changes of members at once", [(Replica, "change_configuration", _any_change)]),
+    "K5": (
+        "no pre-vote, no sticky leader",
+        [
+            (Elections, "may_stand", _fresh_if_voting),
+            (Elections, "admits", _always),
+        ],
+    ),
     "K7": ("reads without a round", [(Reads, "_confirmed", _always)]),
     "K8": ("a repeated command is applied again", [(Results, "find", lambda *_arguments: None)]),
 }
@@ -130,4 +134,3 @@ def switched_off(name: str) -> Iterator[None]:
     finally:
         for owner, attribute, original in before:
             setattr(owner, attribute, original)
-

@@ -85,7 +85,7 @@ class Objects:
         self._groups.get(cmd.key, {}).pop(cmd.argument, None)
 
     def _claim(self, cmd: Deed, ctx: Context) -> bool:
-        return self._claims.setdefault(cmd.key, cmd.argument) == cmd.argument
+        return bool(self._claims.setdefault(cmd.key, cmd.argument) == cmd.argument)
 
     def _release(self, cmd: Deed, ctx: Context) -> None:
         if self._claims.get(cmd.key) == cmd.argument:
@@ -106,6 +106,10 @@ class Objects:
     def restore(self, plain: Any) -> None:
         self.digest, applied, registers, groups, claims, counters = plain
         self.applied = dict(applied)
-        self._registers, self._claims, self._counters = dict(registers), dict(claims), dict(counters)
+        self._registers, self._claims, self._counters = (
+            dict(registers),
+            dict(claims),
+            dict(counters),
+        )
         self._groups = {key: dict(members) for key, members in groups}
         self.repeated = 0

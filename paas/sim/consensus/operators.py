@@ -2,13 +2,13 @@
 
 Operators have wishes; a wish is tried at whoever leads, again and again, until it is granted or has
 become pointless.  Their order is that of docs/internals/cluster.md: a node joins as observer, votes
-when it has caught up, and a voter that lost its disk is first taken off the members, before it comes
-back, empty, as an observer.
+when it has caught up, and a voter that lost its disk is first taken off the members, before it
+comes back, empty, as an observer.
 
     disk lost ──> forgotten by the members ──> starts empty, joins ──> observer ──> voter
 
-At most one disk is lost at a time: what a majority has lost nobody can give back.  A member that was
-removed is not told; for a while it goes on, with its old idea of who votes.
+At most one disk is lost at a time: what a majority has lost nobody can give back.  A member that
+was removed is not told; for a while it goes on, with its old idea of who votes.
 """
 
 from __future__ import annotations
@@ -137,9 +137,7 @@ class Operators:
             follower = leader.replica.followers().get(member.name)
             behind = leader.replica.last_index - (follower.match_index if follower else 0)
             if behind <= CAUGHT_UP_ENTRIES:
-                self._change(
-                    leader, {*now.voters, member.name}, set(now.observers) - {member.name}
-                )
+                self._change(leader, {*now.voters, member.name}, set(now.observers) - {member.name})
             return False
 
         return wish

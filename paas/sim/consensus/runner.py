@@ -48,33 +48,29 @@ class Report:
         faults = [f"fault {name}" for name in Faults.names() if not self.fired[name]]
         return faults + [f"invariant {name}" for name in NAMES if not self.evaluated[name]]
 
-    def write(self, out: TextIO) -> None:
-        seeds = max(1, self.seeds)
-        print(
-            f"{self.seeds} seeds, {self.simulated_s / 3600:.1f} simulated hours, "
-            f"{self.core_s / seeds:.3f} core-seconds each, {self.wall_s:.0f} s; "
-            f"{self.compared} run twice",
-            file=out,
-        )
+    def lines(self) -> list[str]:
+        """For people."""
         names = set(Faults.names())
-        _table(out, "faults", {n: self.fired[n] for n in sorted(names)})
-        _table(out, "seen", {n: c for n, c in sorted(self.fired.items()) if n not in names})
-        _table(out, "invariants evaluated", {n: self.evaluated[n] for n in NAMES})
+        lines = [
+            f"{self.seeds} seeds, {self.simulated_s / 3600:.1f} simulated hours, "
+            f"{self.core_s / max(1, self.seeds):.3f} core-seconds each, {self.wall_s:.0f} s; "
+            f"{self.compared} run twice",
+            *_table("faults", {n: self.fired[n] for n in sorted(names)}),
+            *_table("seen", {n: c for n, c in sorted(self.fired.items()) if n not in names}),
+            *_table("invariants evaluated", {n: self.evaluated[n] for n in NAMES}),
+        ]
         for seed, text in sorted(self.broken.items()):
-            print(f"seed {seed}: {text}", file=out)
-            print(f"    replay: python -m paas.sim.consensus --seeds {seed}-{seed}", file=out)
-        for name in self.never():
-            print(f"never: {name}", file=out)
+            lines.append(f"seed {seed}: {text}")
+            lines.append(f"    replay: python -m paas.sim.consensus --seeds {seed}-{seed}")
+        return lines + [f"never: {name}" for name in self.never()]
 
     @property
     def ok(self) -> bool:
         return not self.broken and not self.never()
 
 
-def _table(out: TextIO, title: str, counts: dict[str, int]) -> None:
-    print(f"{title}:", file=out)
-    for name, count in counts.items():
-        print(f"    {name:32} {count:12,}", file=out)
+def _table(title: str, counts: dict[str, int]) -> list[str]:
+    return [f"{title}:", *(f"    {name:32} {count:12,}" for name, count in counts.items())]
 
 
 def run(first: int, last: int, *, jobs: int = 1) -> Report:
@@ -145,7 +141,8 @@ def work(source: TextIO, out: TextIO) -> None:
     for seed in json.load(source):
         began_s = time.process_time()
         outcome = run_seed(seed)
-        print(_line(outcome, time.process_time() - began_s), file=out, flush=True)
+        out.write(_line(outcome, time.process_time() - began_s) + "\n")
+        out.flush()
 
 
 def _line(outcome: Outcome, core_s: float) -> str:

@@ -10,8 +10,8 @@ from paas.sim.consensus import limits
 from paas.sim.consensus.arena import Arena
 from paas.sim.consensus.clients import MODELS, Client, Prober
 from paas.sim.consensus.faults import Faults
-from paas.sim.consensus.invariants import Broken
 from paas.sim.history import History
+from paas.sim.replicas import Broken
 
 
 @dataclass(slots=True)

@@ -66,7 +66,7 @@ class Behaviour:
 class Observer(Protocol):
     """Who judges what components see."""
 
-    def invoked(self, me: Component, sender: str, number: int) -> None: ...
+    def invoked(self, me: Component, sender: str, target: str, number: int) -> None: ...
 
     def down(self, me: Component, key: int, event: Event) -> None: ...
 
@@ -323,7 +323,7 @@ class Component:
         if self.phase is not Phase.AVAILABLE:
             raise PlatformError("not-available", f"the component is {self.phase}")
         inputs = codec.unpack(decode(request.params, Invoke).inputs)
-        self._observer.invoked(self, inputs["from"], inputs["n"])
+        self._observer.invoked(self, inputs["from"], inputs["to"], inputs["n"])
         result = InvokeResult(outputs=msgspec.Raw(codec.pack({"n": inputs["n"]})))
         if self.world.random.random() < 0.2:
             delay_s = self.world.random.expovariate(2.0)
@@ -375,7 +375,9 @@ class Component:
 
     def _numbered(self, target: str) -> tuple[int, msgspec.Raw]:
         number = self.sent[target] = self.sent.get(target, 0) + 1
-        return number, msgspec.Raw(codec.pack({"from": self.key, "n": number}))
+        return number, msgspec.Raw(
+            codec.pack({"from": self.key, "to": target, "n": number})
+        )
 
     def join(
         self, groups: list[str], answer: Callable[[Any], None], *, unique: bool = False

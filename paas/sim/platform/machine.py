@@ -130,9 +130,8 @@ class HubLife:
             self.core.register(self.dispatcher)
             machine.watcher.booted(machine, self)
             machine.network.join(self.mesh)
-            machine.hub_is_up(self)
             await self.core.start(nursery)
-            self.listening = True
+            machine.hub_is_up(self)
 
     async def _disk_work(self, work: Callable[[], Any]) -> Any:
         delay_s = self.machine.disk_s
@@ -329,7 +328,7 @@ class Machine:
         except BaseException as exc:
             power = self._why(exc)
         if life.process.alive:  # it ended by itself
-            life.die(power=False)
+            life.die(power=power)
         if power and self.kernel.powered:
             self.hub = None
             self.power_off()

@@ -20,9 +20,7 @@ ACTOR = "actor@1.0.0"
 
 def spread(cluster: DevCluster, **more: Any) -> list[str]:
     """One component on each node, in the order of the nodes."""
-    return [
-        cluster.create(ACTOR, constraints=[f"node={node}"], **more) for node in cluster.names
-    ]
+    return [cluster.create(ACTOR, constraints=[f"node={node}"], **more) for node in cluster.names]
 
 
 def ask(cluster: DevCluster, component: str, method: str, /, **params: Any) -> dict[str, Any]:
@@ -228,9 +226,7 @@ def test_a_component_of_another_node_is_asked_to_end(cluster: DevCluster) -> Non
     answer = cluster.at("n1", "controller.terminate", component=component)
     assert answer["accepted"] is False
     assert "work to do" in answer["reason"]
-    answer = cluster.at(
-        "n1", "controller.terminate", component=component, inputs={"really": True}
-    )
+    answer = cluster.at("n1", "controller.terminate", component=component, inputs={"really": True})
     assert answer["accepted"] is True
     cluster.until(lambda: cluster.component(component)["state"] == "destroyed")
 

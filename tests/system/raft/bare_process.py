@@ -1,8 +1,8 @@
 """One bare node of the library in a process of its own: `python bare_process.py MODE DIRECTORY`.
 
-    fill       append to its journal until it ends
-    write      commit and acknowledge words while a large state is dumped, until it is killed
-    look       start again from the same directory and tell what is there
+fill       append to its journal until it ends
+write      commit and acknowledge words while a large state is dumped, until it is killed
+look       start again from the same directory and tell what is there
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def fill(directory: str) -> None:
         try:
             journal.add(b"\x00" + b"x" * 4_096, index, 1)
         except OSError as error:
-            print("REFUSED", error.errno, flush=True)
+            os.write(1, f"REFUSED {error.errno}\n".encode())
             return
 
 
@@ -75,7 +75,8 @@ def look(directory: str) -> None:
     until = time.monotonic() + 8
     while time.monotonic() < until:
         store.doTick(0.01)
-    print("HAVE", *store.words, flush=True)
+    sys.stdout.write(" ".join(["HAVE", *store.words]) + "\n")
+    sys.stdout.flush()
     os._exit(0)
 
 

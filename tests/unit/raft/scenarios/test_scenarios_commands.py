@@ -28,7 +28,7 @@ from paas.raft.command import SEED_BYTES, Stamp, command, encode
 from paas.raft.machine import Context
 from paas.raft.messages import AppendEntries, AppendSnapshot
 from paas.raft.settings import RaftSettings
-from paas.sim.replicas import Cluster, Note, Words
+from paas.sim.replicas import Cluster, Words
 
 # -- P19, K6: a command for another version of the code --------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Stories of members, elections and reads: harmful with the rule switched off, and not as we ship it.
+"""Stories of members, elections and reads: harmful with a rule switched off, and not as we ship it.
 
 What the bare library does in their place is in test_scenarios.py (P01) and in P24-P27 of
 docs/internals/raft.md; rules of our own are taken off by `paas.sim.consensus.mutants`.

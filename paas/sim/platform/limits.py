@@ -1,0 +1,27 @@
+"""Numbers of the simulation of the platform."""
+
+HEAL_S = 75.0
+"""The last part of a run: nothing goes wrong any more; within it all must have converged."""
+
+LEADER_WITHIN_S = 5.0
+"""After the faults end there is a leader within this time."""
+
+CALM_S = 55.0
+"""So long after the faults ended the clients rest, too."""
+
+CONVERGED_WITHIN_S = 60.0
+"""What should run runs this long after the faults ended (clients end before, and leave a mess)."""
+
+MEMORY_BYTES = 1 << 30
+"""Of one node."""
+
+COMPONENTS_WANTED = (6, 10, 14)
+"""About how many components clients keep alive; drawn once a seed."""
+
+CLIENTS = 3
+
+MONITOR_PATIENCE_S = 15.0
+"""A monitor has fired so long after what it is about was over, when all is well."""
+
+ANSWER_PATIENCE_S = 20.0
+"""No request of a component waits for longer than its own time limit and this."""
