@@ -49,6 +49,7 @@ IO_FILES: dict[str, str] = {
     "paas/logs/far.py": "asks the other nodes' hubs, and waits for them in bounded time",
     "paas/node/membership_keeper.py": "waits for changes of members; which is in membership.py",
     "paas/node/presence.py": "sends renewals and waits; what is due is in leases.py",
+    "paas/raft/leading.py": "who asks the leader waits here for the round",
     "paas/raft/library.py": "checks the installed library's files before it is used",
     "paas/raft/log.py": "drives the replica: steps, syncs in a thread, sleeps",
     "paas/raft/proposals.py": "who proposed waits here for the outcome",

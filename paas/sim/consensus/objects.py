@@ -19,7 +19,7 @@ from paas.raft.command import command
 from paas.raft.machine import Context
 
 
-@command(9_910)
+@command(9_920)
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
     """One operation of a client with one object."""
 

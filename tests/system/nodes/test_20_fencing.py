@@ -1,0 +1,115 @@
+"""Whatever happens to a node, of each component at most one process lives at any instant.
+
+The kernel is the witness (`paas.testing.census`): start times of processes and the ends that their
+descriptors told.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from paas.testing.dev_cluster import Census, DevCluster
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+ACTOR = "actor@1.0.0"
+PROGRAM = "actor.py"
+PAUSE_S = 8.0
+
+
+def follower_of(cluster: DevCluster) -> str:
+    leader = cluster.leader()
+    return next(name for name in cluster.names if name != leader)
+
+
+def crew_of(cluster: DevCluster, victim: str, **more: Any) -> list[str]:
+    """Three components on this node, which may be on any later."""
+    others = [name for name in cluster.names if name != victim]
+    for other in others:
+        cluster.api("nodes.cordon", node=other)
+    created: list[str] = cluster.api(
+        "controller.create", type=ACTOR, count=3, timeout_s=60, **more
+    )["components"]
+    for other in others:
+        cluster.api("nodes.uncordon", node=other)
+    return created
+
+
+def moved(cluster: DevCluster, crew: list[str], victim: str) -> None:
+    """Until each of them is available elsewhere, as a hub says that is not the victim's."""
+    hub = next(name for name in cluster.names if name != victim)
+
+    def elsewhere() -> bool:
+        found = [cluster.component(one, hub) for one in crew]
+        return all(f["state"] == "available" and f["node"] != victim for f in found)
+
+    cluster.until(elsewhere)
+
+
+def overlaps(census: Census, crew: list[str]) -> list[Any]:
+    """Pairs of lives of one component of which the later began before the earlier had ended."""
+    found = []
+    for component in crew:
+        lives = census.of(component)
+        for one, following in zip(lives, lives[1:], strict=False):
+            if one.ended_s is None or one.ended_s > following.started_s + 0.01:
+                found.append((one, following))
+    return found
+
+
+def cut_off(cluster: DevCluster, victim: str) -> Callable[[], None]:
+    others = ",".join(name for name in cluster.names if name != victim)
+    cluster.partition(f"{victim}|{others}")
+    return cluster.heal
+
+
+def deaf(cluster: DevCluster, victim: str) -> Callable[[], None]:
+    """It is heard, and hears nobody."""
+    others = ",".join(name for name in cluster.names if name != victim)
+    cluster.partition(f"{others}|{victim}", one_way=True)
+    return cluster.heal
+
+
+def mute(cluster: DevCluster, victim: str) -> Callable[[], None]:
+    """It hears everybody, and is not heard."""
+    others = ",".join(name for name in cluster.names if name != victim)
+    cluster.partition(f"{victim}|{others}", one_way=True)
+    return cluster.heal
+
+
+def asleep(cluster: DevCluster, victim: str) -> Callable[[], None]:
+    cluster.pause(victim)
+    time.sleep(PAUSE_S)
+    return lambda: cluster.resume(victim)
+
+
+def hub_stopped(cluster: DevCluster, victim: str) -> Callable[[], None]:
+    """Its node controller would end it after a while: it is stopped as well."""
+    roles = ("node", "hub")
+    cluster.kill_agents(victim, *roles, number=signal.SIGSTOP)
+    return lambda: cluster.kill_agents(victim, *roles, number=signal.SIGCONT)
+
+
+def agents_dead(cluster: DevCluster, victim: str) -> Callable[[], None]:
+    """All at once, again and again, so that nobody who could renew a lease comes up."""
+    end_s = time.monotonic() + PAUSE_S
+    while time.monotonic() < end_s:
+        running = cluster.agents(victim)
+        there = [role for role in ("node", "containers", "hub", "template") if role in running]
+        for role in there:
+            _signal(running[role])
+        time.sleep(0.05)
+    return lambda: None
+
+
+def _signal(pid: int) -> None:
+    try:
+        signal.pidfd_send_signal(fd := _open(pid), signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    _close(fd)
