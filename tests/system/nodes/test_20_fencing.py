@@ -21,6 +21,9 @@ ACTOR = "actor@1.0.0"
 PROGRAM = "actor.py"
 PAUSE_S = 8.0
 
+Fault = Callable[[DevCluster, str], Callable[[], None]]
+"""Hurts a node; what it returns undoes that."""
+
 
 def follower_of(cluster: DevCluster) -> str:
     leader = cluster.leader()
@@ -96,20 +99,73 @@ def hub_stopped(cluster: DevCluster, victim: str) -> Callable[[], None]:
 
 
 def agents_dead(cluster: DevCluster, victim: str) -> Callable[[], None]:
-    """All at once, again and again, so that nobody who could renew a lease comes up."""
+    """All at once, and again when they come back, so that nobody can renew the lease."""
     end_s = time.monotonic() + PAUSE_S
     while time.monotonic() < end_s:
         running = cluster.agents(victim)
-        there = [role for role in ("node", "containers", "hub", "template") if role in running]
-        for role in there:
-            _signal(running[role])
+        there = [role for role in ("node", "containers", "hub") if role in running]
+        cluster.kill_agents(victim, *there)
         time.sleep(0.05)
     return lambda: None
 
 
-def _signal(pid: int) -> None:
-    try:
-        signal.pidfd_send_signal(fd := _open(pid), signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    _close(fd)
+FAULTS = {
+    "cut off": cut_off,
+    "deaf": deaf,
+    "mute": mute,
+    "asleep": asleep,
+    "hub stopped": hub_stopped,
+    "agents dead": agents_dead,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_follower(cluster: DevCluster, fault: str) -> None:
+    check(cluster, follower_of(cluster), FAULTS[fault])
+
+
+@pytest.mark.parametrize("fault", ["cut off", "asleep", "hub stopped"])
+def test_the_leader(cluster: DevCluster, fault: str) -> None:
+    check(cluster, cluster.leader(), FAULTS[fault])
+
+
+def check(cluster: DevCluster, victim: str, hurt: Fault) -> None:
+    crew = crew_of(cluster, victim)
+    with Census(crew, program=PROGRAM) as census:
+        undo = hurt(cluster, victim)
+        try:
+            moved(cluster, crew, victim)
+        finally:
+            undo()
+        cluster.wait_well()
+        for component in crew:
+            assert cluster.available(component) != victim
+            assert census.now(component) == 1
+    assert overlaps(census, crew) == []
+    assert [len(census.of(component)) for component in crew] == [2, 2, 2]
+
+
+def test_a_successor_is_never_followed_by_the_one_before(cluster: DevCluster) -> None:
+    """What a component said before its node slept, and its node sends on afterwards, is lost."""
+    victim = follower_of(cluster)
+    hearer = cluster.create(ACTOR, constraints=[f"node={cluster.leader()}"])
+    (teller, *_) = crew_of(cluster, victim, configuration={"tells": hearer})
+    lives: dict[str, None] = {}
+
+    def heard() -> list[str]:
+        """The lives that were heard, in the order of their messages."""
+        notes = cluster.call(hearer, "notes")["notes"]
+        return [life for life, _number in notes]
+
+    cluster.until(lambda: len(heard()) > 300)
+    cluster.pause(victim)
+    moved(cluster, [teller], victim)
+    lives = dict.fromkeys(heard())
+    cluster.until(lambda: set(heard()) - set(lives))
+    cluster.resume(victim)
+    cluster.wait_well()
+    cluster.until(lambda: cluster.call(teller, "who"))
+    said = cluster.call(hearer, "notes")["notes"]
+    for life in {life for life, _ in said}:
+        numbers = [number for one, number in said if one == life]
+        assert numbers == sorted(set(numbers))
