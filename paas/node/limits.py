@@ -26,7 +26,7 @@ assert HEALTH_TIMEOUT_S > HEALTH_PERIOD_S
 LEASE_S = 2.5
 """How long a node may run its components after it *sent* a renewal that was granted."""
 
-RENEW_S = 0.5
+RENEW_S = 0.75
 """Between two renewals while they are granted."""
 
 RETRY_S = 0.2

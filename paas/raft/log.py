@@ -469,7 +469,8 @@ class ReplicatedLog:
             return
         while (waiter := proposals.head()) is not None:
             needed = self._inbox.forwarded_bytes + replica.needs_bytes(waiter.data)
-            if replica.is_leader and not await self._room(needed):
+            fits = replica.journal.fits(needed) and not replica.journal.full
+            if not fits and replica.is_leader and not await self._room(needed):
                 proposals.refuse_queued(PlatformError("storage-full"))
                 return
             if proposals.head() is not waiter:  # its sender gave up meanwhile

@@ -82,6 +82,7 @@ class Proposals:
         self._recall = recall
         self._sequence = 0
         self._waiting: dict[Identity, Waiter] = {}
+        self._own: dict[int, None] = {}  # our numbers that wait, oldest first
         self._queue: deque[Waiter] = deque()
 
     def __len__(self) -> int:
@@ -110,7 +111,7 @@ class Proposals:
         Raises `limit-exceeded`.
         """
         sequence = self._sequence + 1
-        oldest = next((i[1] for i in self._waiting if i[0] == self._proposer), sequence)
+        oldest = next(iter(self._own), sequence)
         if len(self) >= limits.IN_FLIGHT_MAX or sequence - oldest >= limits.DEDUP_WINDOW:
             text = f"{limits.IN_FLIGHT_MAX} proposals wait already"
             raise PlatformError("limit-exceeded", text)
@@ -120,6 +121,7 @@ class Proposals:
         waiter.only_term = only_term
         if request_id is None:
             self._sequence = sequence
+            self._own[sequence] = None
         self._waiting[waiter.identity] = waiter
         known = self._recall(waiter.identity)
         if known is None:
@@ -143,6 +145,8 @@ class Proposals:
         waiter.users -= 1
         if not waiter.users and self._waiting.get(waiter.identity) is waiter:
             del self._waiting[waiter.identity]
+            if waiter.identity[0] == self._proposer:
+                self._own.pop(waiter.identity[1], None)
 
     # -- to the library and back ---------------------------------------------------------------
 

@@ -1,58 +1,97 @@
-"""A replica whose log is gone: how it comes back by itself, without breaking a promise.
+"""A damaged log is put aside, and the replica comes back with an empty one (returning.py).
 
-A voter that forgot what it acknowledged, and for whom it voted, is worse than one that is dead: it
-could help somebody into office who lacks committed entries.  So a replica whose journal or snapshot
-is damaged puts both aside, and one that has no log and joins a cluster does the same as if it had:
-it begins **mute**, and is let in again by the leader.
+    open ── `corrupt` ──> is anybody else there? ──no──> refuse to start, say what to do
+                               │ yes
+                               v
+           mark as returned ──> rename journal, snapshot to *.damaged-N ──> open again, mute
 
-    mute ── Returned(nonce), again and again ──> leader: in followers() as `returned`
-     │                                             │  the keeper of the members makes it no voter
-     │                                             │  when that is committed: a round of appends
-     │ <── Welcome(nonce, term, entry) ────────────┘
-    follows ── its log holds the entry ──> settled: votes when asked, and if it is made a voter
+The mark is durable before a file is moved, and whoever is mute trusts nothing that it finds; so a
+crash anywhere in between only has it done again.  The damaged files are kept as evidence: those of
+the last few times, since a dying disk must not fill itself.
 
-  mute     every message but Welcome is dropped: nothing acknowledged, no vote, as if it were off
-  follows  takes the log from leaders of that term or later; votes for nobody, stands for nothing
-  settled  a replica like any other
+Only a replica that knows of others does this.  A single one would throw away the one log there is:
+it refuses, and a person decides.
 
-Why that is enough.  Let d be the last committed configuration when the leader says Welcome; it
-names this replica no voter.  The leader had a majority of d's voters confirm its term *after* the
-nonce reached it, so until then no later term had a leader: whatever was committed is in its log, up
-to the entry it names, on a majority without this replica.  Of what this replica had acknowledged
-nothing else can ever be committed.  A leader of an earlier term, with older ideas of who votes,
-finds no majority: the replica starts from the leader's term and from a vote for this leader.
-Candidates who lack d count voters as they were; none but settled ones answer them, and a settled
-replica has d, so it compares logs truly.
-
-What it knows of this is in the file `returned`, durable before anything follows from it: the nonce,
-and after the Welcome the *floor* (the entry that its log must hold).  A replica without a journal
-never trusts an old floor.  `set_aside` keeps the damaged files beside the new ones as evidence.
-
-If a majority is damaged at once, nobody is left who could let them in: they stay mute, which is as
-safe as off, and `paas cluster recover` on the best survivor is the way out.  The only voter there
-is does not begin anew: see `open_or_return`.
-
-Raft thesis §4.1, §6.4, and §11.7.2 about servers that lose their disks.  Nothing waits in here;
-times are given; the file is written by the step that hears the Welcome.
+Runs before the log does, and blocks on the disk.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Entropy, Files
-from paas.raft.configuration import Configuration
-from paas.raft.journal import JournalFailed
-from paas.raft.limits import DAMAGED_KEPT, RETURNED_FORGOTTEN_S, RETURNED_REPEAT_S
+from paas.raft import returning
+from paas.raft.limits import DAMAGED_KEPT
 from paas.raft.log import ReplicatedLog
-from paas.raft.messages import Message, Returned, Welcome
-from paas.raft.snapshot import SnapshotFile
 
 logger = logging.getLogger(__name__)
+
+PARTS = ("journal", "snapshot")
+_ASIDE = ".damaged-"
+
+
+def open_or_return(
+    *,
+    files: Files,
+    entropy: Entropy,
+    others: bool,
+    on_damage: Callable[[PlatformError], None],
+    **rest: Any,
+) -> ReplicatedLog:
+    """`ReplicatedLog.open`, and when the log is damaged an empty one that asks to be let in again.
+
+    `others`: other nodes have copies of this log, as far as is known outside of it.  `on_damage` is
+    told what was found before anything is moved.  Raises `corrupt` when there is nobody else;
+    otherwise as `ReplicatedLog.open`.
+    """
+    try:
+        return ReplicatedLog.open(files=files, entropy=entropy, **rest)
+    except PlatformError as error:
+        if error.code != "corrupt":
+            raise
+        if not others:
+            raise PlatformError(
+                "corrupt",
+                f"{error.message}; no other node has this log, so this one does not start",
+                hint="restore this node's state directory from a backup",
+            ) from error
+        on_damage(error)
+    set_aside(files, entropy)
+    return ReplicatedLog.open(files=files, entropy=entropy, **{**rest, "join": True})
+
+
+def set_aside(files: Files, entropy: Entropy) -> int:
+    """Move the log's files out of the way; under which number they are kept."""
+    number = max(_numbers(files), default=0) + 1
+    for old in _numbers(files):
+        if old <= number - DAMAGED_KEPT:
+            _remove(files, old)
+    if files.exists(returning.FILE):
+        files.remove(returning.FILE)  # it may be what is damaged
+    returning.begin(files, entropy)
+    for part in PARTS:
+        if files.exists(part):
+            files.rename(part, f"{part}{_ASIDE}{number}")
+    files.sync_dir()
+    logger.warning("the damaged log is kept as *%s%d", _ASIDE, number)
+    return number
+
+
+def _numbers(files: Files) -> list[int]:
+    """Under which numbers something is kept."""
+    found: dict[int, None] = {}
+    for name in files.list():
+        part, _, number = name.partition(_ASIDE)
+        if part in PARTS and number.isdecimal():
+            found[int(number)] = None
+    return sorted(found)
+
+
+def _remove(files: Files, number: int) -> None:
+    for part in PARTS:
+        name = f"{part}{_ASIDE}{number}"
+        if files.exists(name):
+            files.remove(name)

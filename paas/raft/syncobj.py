@@ -67,6 +67,7 @@ logger = logging.getLogger(__name__)
 
 Identity = tuple[str, int]
 
+_REGULAR = bytes([REGULAR])
 _HAIR_S = 1e-4
 """The library's timers end strictly after their time."""
 
@@ -261,7 +262,7 @@ class Replica:
                 self.failures.append((identity, reason in engine.DEFINITE))
 
         if self.is_leader:
-            self._engine.waiting_for(self._append(bytes([REGULAR]) + data), done)
+            self._engine.waiting_for(self._append(_REGULAR + data), done)
             return
         with self._entered():
             self._engine._applyCommand(data, done, REGULAR)

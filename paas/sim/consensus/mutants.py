@@ -53,15 +53,17 @@ def _committing_snapshots(self: Rules, peer: str, message: Message) -> Message:
     return sent
 
 
-def _sent_before_sync(self: Member) -> None:
-    """The step with its middle at the end."""
-    self.busy_disk = False
+def _synced_next_time(self: Member) -> None:
+    """The step, with what it wrote made durable when the next one begins."""
     replica = self.replica
+    if replica.journal.dirty:
+        replica.journal.sync()
+    self._receive()
+    self._submit()
+    replica.append()
     replica.tick()
     self._send(replica.take_outbox())
     self._answer()
-    if replica.journal.dirty:
-        replica.journal.sync()
     job = replica.take_snapshot_job()
     if job is not None:
         self._arena.snapshot_begins(self, job)
@@ -106,7 +108,7 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "T7": ("every vote counts", [(Rules, "_voted", lambda self, peer, message: message)]),
     "K1": (
         "messages leave before the journal is durable",
-        [(Member, "finish_step", _sent_before_sync)],
+        [(Member, "step", _synced_next_time)],
     ),
     "K2": ("journal and snapshot are not aligned", [(snapshot, "align", _unaligned)]),
     "K4": ("several changes of members at once", [(Replica, "change_configuration", _any_change)]),

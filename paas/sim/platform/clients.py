@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from paas.base.errors import PlatformError
@@ -189,13 +190,20 @@ class Client:
             await self.ask(messages.STATUS, messages.Status(timeout=5.0))
 
     async def _call(self, component: str) -> None:
-        inputs = codec.raw({"from": "", "to": "", "n": 0})
+        inputs = msgspec.Raw(codec.pack({"from": "", "to": "", "n": 0}))
         params = Call(target=component, operation="note", inputs=inputs, timeout=5.0)
         await self.ask(CALL, params)
 
     async def _types(self, _component: str) -> None:
-        """Another version comes, perhaps an older one goes."""
-        await self.register(self._world.random.choice(list(self._cluster.types)))
+        """Another version comes, or one goes that nobody uses."""
+        types, chance = self._cluster.types, self._world.random
+        known = chance.choice(list(types))
+        if chance.random() < 0.3 and len(types) > 6:
+            await self.ask(messages.UNREGISTER_TYPE, messages.UnregisterType(type=known))
+            return
+        name = self._cluster.new_version(known.partition("@")[0])
+        await self.register(name)
+        self._world.count("type-registered")
 
     async def register(self, name: str) -> None:
         manifest = self._cluster.types[name]

@@ -26,8 +26,8 @@ DRIFT_MAX = 0.0095
 """Below `node.limits.CLOCK_DRIFT_MAX`."""
 
 
-def types(chance: random.Random) -> dict[str, dict[str, Any]]:
-    """Manifests of the component types of one seed, by full name."""
+def types() -> dict[str, dict[str, Any]]:
+    """Manifests of the component types, by full name."""
     made: dict[str, dict[str, Any]] = {}
     for name, mib, supervision in (
         ("steady", 64, {}),
@@ -45,8 +45,10 @@ def types(chance: random.Random) -> dict[str, dict[str, Any]]:
     return made
 
 
-def behaviour(chance: random.Random, type_name: str) -> Behaviour:
-    """Of one incarnation."""
+def behaviour(chance: random.Random, type_name: str, *, calm: bool) -> Behaviour:
+    """Of one incarnation; when all is `calm` it does what it should."""
+    if calm:
+        return Behaviour(ready_s=chance.uniform(0.01, 0.3), act_s=8.0)
     name = type_name.partition("@")[0]
     reason = chance.choice(("normal", "exit:1", "exit:3", "signal:SIGSEGV", "out-of-memory"))
     pause_s = chance.uniform(1, 60) if chance.random() < 0.1 else None
@@ -84,16 +86,25 @@ class Cluster:
         self.witness = Witness(world, self.invariants, self.oracle)
         self.network = Network(world)
         self.machines: dict[str, Machine] = {}
-        self.types = types(world.random)
+        self.types = types()
         self.oracle.memory_of = self._memory_of
         self.heartbeat_s = world.random.choice((0.1, 0.2, 0.2, 0.2))
         self.compaction = world.random.choice((60, 300, 20_000))
-        self.quiet = False
-        """No component does anything by itself any more."""
+        self.calm = False
+        """Components do what they should."""
 
     def _memory_of(self, type_name: str) -> int:
         memory: int = self.types[type_name]["limits"]["memory"]
         return memory
+
+    def new_version(self, name: str) -> str:
+        """Another version of a type; it is only known here so far."""
+        number = sum(1 for known in self.types if known.startswith(f"{name}@"))
+        known = self.types[f"{name}@1.0.0"]
+        full = f"{name}@1.0.{number}"
+        component = {**known["component"], "version": f"1.0.{number}"}
+        self.types[full] = {**known, "component": component}
+        return full
 
     # -- machines --------------------------------------------------------------------------------
 
@@ -139,7 +150,7 @@ class Cluster:
     def _kernel(self, machine: Machine) -> Kernel:
         def program(container: Container) -> Program:
             command = container.order.bundle
-            made = behaviour(self.world.random, command)
+            made = behaviour(self.world.random, command, calm=self.calm)
             component = Component(
                 self.world, kernel, container, machine, self.witness, made
             )

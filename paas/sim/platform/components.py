@@ -66,6 +66,9 @@ class Behaviour:
 class Observer(Protocol):
     """Who judges what components see."""
 
+    calm: bool
+    """Nobody ends by itself any more."""
+
     def invoked(self, me: Component, sender: str, target: str, number: int) -> None: ...
 
     def down(self, me: Component, key: int, event: Event) -> None: ...
@@ -173,7 +176,7 @@ class Component:
             after(behaviour.ready_s, self._ready)
         after(self._kernel_ready_timeout_s(), self._late)
         if behaviour.exit_s is not None:
-            after(behaviour.exit_s, self.exit, behaviour.exit_reason)
+            after(behaviour.exit_s, self._exit_by_itself)
 
     def _kernel_ready_timeout_s(self) -> float:
         return self._container.order.ready_timeout_s
@@ -204,6 +207,10 @@ class Component:
         self._now()
         self._uplink.phase(phase, "")
         self._flush()
+
+    def _exit_by_itself(self) -> None:
+        if not self._observer.calm:
+            self.exit(self.behaviour.exit_reason)
 
     def exit(self, reason: str) -> None:
         """Its program ends."""

@@ -56,7 +56,7 @@ class ContainerController:
         self.session: Session | None = None
         self.fence = Fence(kernel, self._stop_all, kernel.clock.monotonic_s)
         self._starting: dict[str, list[Callable[[], None]]] = {}
-        self.start_fault: Callable[[StartOrder], PlatformError | None] = lambda _order: None
+        self.start_fault: Callable[[], PlatformError | None] = lambda: None
         kernel.on_exit = self._exited
         self.fence.load()
         if self.fence.ended:
@@ -86,7 +86,7 @@ class ContainerController:
             self.fence.require()
             if order.component in self.kernel.table or order.component in self._starting:
                 raise PlatformError("conflict", "there is a container of this component")
-            fault = self.start_fault(order)
+            fault = self.start_fault()
             if fault is not None:
                 raise fault
         except PlatformError as error:

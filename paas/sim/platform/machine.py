@@ -238,6 +238,8 @@ class Machine:
         """It is no node of the cluster any more, and does not start again."""
         self.restart_s: Callable[[], float] = lambda: 0.3
         self.lives = 0
+        self.start_fault = ""
+        """The code of the error that starts of containers end with; empty: none."""
         self._nursery = nursery
 
     @property
@@ -283,7 +285,11 @@ class Machine:
     def start_containers(self) -> None:
         if self.containers is None and self.kernel.powered:
             self.containers = ContainerController(self.world, self.kernel)
+            self.containers.start_fault = self._fault
             self._meet_later()
+
+    def _fault(self) -> PlatformError | None:
+        return PlatformError(self.start_fault, "simulated") if self.start_fault else None
 
     def crash_containers(self) -> bool:
         containers, self.containers = self.containers, None

@@ -35,12 +35,13 @@ GONE = frozenset({"destroyed", "failed"})
 class Life:
     """What the log says about one component."""
 
-    __slots__ = ("created_s", "ended", "ended_s", "name", "restarts", "state", "type")
+    __slots__ = ("created_s", "ended", "ended_s", "name", "restarts", "state", "type", "was_available")
 
     def __init__(self, name: str, type_name: str, now_s: float) -> None:
         self.name = name
         self.type = type_name
         self.state = "none"
+        self.was_available = False
         self.created_s = now_s
         self.ended: dict[int, float] = {}  # incarnation -> when that was known
         self.ended_s: float | None = None
@@ -178,6 +179,7 @@ class Oracle:
     def _component_changed(self, event: ComponentChanged) -> None:
         life = self.lives[event.component]
         life.state = event.state
+        life.was_available = life.was_available or event.state == "available"
         if event.state in GONE:
             life.ended_s = self.world.now_s
 

@@ -53,6 +53,9 @@ class Witness:
         self.room: dict[str, int] = {}
         self.waiting: dict[int, tuple[Component, str, float]] = {}
         """Requests of components without an outcome, and until when one is due."""
+        self.calm = False
+        self.rests = False
+        """Components do nothing by themselves any more."""
         self._invariants = invariants
         self._newest: dict[str, tuple[int, str]] = {}
         self._heard: dict[tuple[str, str, str], int] = {}
@@ -99,6 +102,8 @@ class Witness:
     # -- messages --------------------------------------------------------------------------------
 
     def invoked(self, me: Component, sender: str, target: str, number: int) -> None:
+        if not sender:
+            return  # an operator
         key = (sender, target, me.id)
         last = self._heard.get(key, 0)
         if number <= last:
@@ -158,6 +163,8 @@ class Witness:
     # -- what components do by themselves ---------------------------------------------------------
 
     def act(self, me: Component) -> None:
+        if self.rests:
+            return
         chance = self.world.random
         kind = chance.random()
         others = [c for c in self.components if c != me.id]
