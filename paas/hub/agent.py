@@ -110,6 +110,7 @@ class Hub:
         if peer.closed:
             raise PlatformError("not-available", "the harness has gone")
         peer.info["component"] = hello.component
+        peer.info["incarnation"] = hello.incarnation
         self.router.attach(hello.component, peer, ready=hello.phase == "available")
         if self.listener is not None:
             self.listener.harness_attached(hello.component, hello)
@@ -175,7 +176,12 @@ class Hub:
     async def _join(self, params: messages.Join, context: Context) -> messages.Positions:
         component = self._component(context.peer)
         _check_groups(params.groups)
-        command = JoinGroups(component=component, groups=params.groups, unique=params.unique)
+        command = JoinGroups(
+            component=component,
+            groups=params.groups,
+            unique=params.unique,
+            incarnation=context.peer.info.get("incarnation", 0),
+        )
         result = await self._log.propose(command, timeout_s=context.timeout_s)
         return messages.Positions(**result)
 

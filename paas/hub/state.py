@@ -7,8 +7,8 @@ observer, whatever the timing ("am I the first?", feature D07).  Invariants:
 - a token is the log index of the joining, hence larger than every token given before in the group;
 - a component's groups end with its incarnation; those it was created with come back when its next
   incarnation becomes available;
-- only a component with an incarnation whose end is still to come is a member: a joining that was
-  on its way when the component ended is refused, else the member would stay for ever;
+- only an incarnation whose end is still to come is a member: a joining that was on its way when it
+  ended is refused, also if the next incarnation lives by then;
 - a group exists while it has members.
 """
 
@@ -32,11 +32,15 @@ from paas.raft.machine import Context
 
 @command(100)
 class JoinGroups(msgspec.Struct, frozen=True, kw_only=True):
-    """A component joins groups; with `unique`, only ones that nobody else is in."""
+    """A component joins groups; with `unique`, only ones that nobody else is in.
+
+    `incarnation` is the one that asked; a later one has not (0: from before this was told).
+    """
 
     component: str
     groups: list[str]
     unique: bool = False
+    incarnation: int = 0
 
 
 @command(101)
@@ -73,7 +77,7 @@ class GroupState:
         self._members: dict[str, dict[str, int]] = {}  # group -> component -> token, joining order
         self._groups: dict[str, set[str]] = {}  # component -> groups it is in
         self._configured: dict[str, list[str]] = {}  # component -> groups it was created with
-        self._alive: set[str] = set()  # components with an incarnation that has not ended
+        self._alive: dict[str, int] = {}  # component -> its incarnation, which has not ended
         self.commands = {JoinGroups: self._join, LeaveGroups: self._leave}
 
     # -- what others read ------------------------------------------------------------------------
@@ -93,7 +97,9 @@ class GroupState:
     # -- commands --------------------------------------------------------------------------------
 
     def _join(self, cmd: JoinGroups, ctx: Context) -> dict[str, Any]:
-        if cmd.component not in self._alive:
+        if cmd.component not in self._alive or (
+            cmd.incarnation and self._alive[cmd.component] not in (0, cmd.incarnation)
+        ):
             raise PlatformError("not-available", f"component {cmd.component[:8]} has ended")
         held = self._groups.get(cmd.component, set())
         if len(held | set(cmd.groups)) > limits.GROUPS_OF_COMPONENT_MAX:
@@ -137,7 +143,7 @@ class GroupState:
 
     def react(self, event: object, ctx: Context) -> None:
         if isinstance(event, ComponentCreated):
-            self._alive.add(event.component)
+            self._alive.setdefault(event.component, 0)  # its first change follows at once
             if event.groups:
                 self._configured[event.component] = list(event.groups)
         elif isinstance(event, ComponentChanged):
@@ -154,13 +160,13 @@ class GroupState:
             if event.state == "destroyed":
                 self._configured.pop(event.component, None)
             return
-        self._alive.add(event.component)
+        self._alive[event.component] = event.incarnation
         if event.state == "available" and event.previous != "unavailable":
             for group in self._configured.get(event.component, ()):
                 self._add(group, event.component, ctx)
 
     def _end(self, component: str, ctx: Context) -> None:
-        self._alive.discard(component)
+        self._alive.pop(component, None)
         for group in self.groups_of(component):
             self._remove(group, component, ctx)
 
@@ -190,13 +196,14 @@ class GroupState:
         return {
             "members": members,
             "configured": dict(sorted(self._configured.items())),
-            "alive": sorted(self._alive),
+            "alive": dict(sorted(self._alive.items())),
         }
 
     def restore(self, plain: Any) -> None:
         self._members = {g: dict(m) for g, m in plain["members"]}
         self._configured = {c: list(g) for c, g in plain["configured"].items()}
-        self._alive = set(plain["alive"])
+        alive = plain["alive"]  # a list, as written before incarnations were told
+        self._alive = dict(alive) if isinstance(alive, dict) else dict.fromkeys(alive, 0)
         self._groups = {}
         for group, members in self._members.items():
             for component in members:

@@ -72,6 +72,15 @@ NAME_BYTES_MAX = 48
 READS_MAX = 4_096
 """Questions of peers for a read index that wait; one more is refused."""
 
+RETURNED_REPEAT_S = 0.3
+"""A replica that lost its log says so again after this, until it is let in."""
+
+RETURNED_FORGOTTEN_S = 3.0
+"""Who has not said so for this long does not want to be let in any more."""
+
+DAMAGED_KEPT = 3
+"""The files of so many damaged logs are kept."""
+
 READ_REPEAT_S = 0.3
 """A question for the read index that is not answered is asked again after this."""
 

@@ -178,6 +178,7 @@ class ReplicatedLog:
             "running": self._running,
             "voters": list(replica.voters),
             "observers": list(replica.configuration.observers),
+            "returning": replica.returning.mute,
         }
 
     # -- members and leadership ------------------------------------------------------------------

@@ -25,6 +25,7 @@ from paas.raft import configuration
 from paas.raft.adapters import Nodes
 from paas.raft.configuration import Configuration, History
 from paas.raft.engine import Peer
+from paas.raft.returning import Returning
 from paas.raft.settings import RaftSettings
 
 
@@ -40,6 +41,8 @@ class Follower:
 
     voter: bool
     connected: bool
+    returned: bool
+    """It lost its log and asks to be let in: as long as it votes it is as good as off."""
 
 
 class Host(Protocol):
@@ -48,6 +51,7 @@ class Host(Protocol):
     node: str
     clock: Clock
     settings: RaftSettings
+    returning: Returning
 
     @property
     def is_leader(self) -> bool: ...
@@ -95,12 +99,12 @@ class Members:
     @property
     def votes(self) -> bool:
         """Does this replica vote?"""
-        return self._host.node in self.voters
+        return self._host.node in self.voters and self._host.returning.settled
 
     @property
     def alone(self) -> bool:
         """Does nobody else vote?"""
-        return self.voters == (self._host.node,)
+        return self.voters == (self._host.node,) and self._host.returning.settled
 
     @property
     def others(self) -> bool:
@@ -152,6 +156,7 @@ class Members:
                 heard_s=max(0.0, now_s - heard_s[host.peer(name)]),
                 voter=name in latest.voters,
                 connected=host.is_connected(name),
+                returned=host.returning.has_returned(name),
             )
             for name in latest.members
             if name != host.node

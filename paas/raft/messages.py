@@ -121,6 +121,21 @@ class ReadAnswer(msgspec.Struct, frozen=True, array_like=True, tag=12):
     index: Count | None
 
 
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """My log is empty, and I know nothing of what I may have promised (returning.py)."""
+
+    nonce: Count
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """You do not vote; follow the log from this term on, up to this entry at least."""
+
+    nonce: Count
+    term: Count
+    index: Count
+    index_term: Count
+
+
 Message: TypeAlias = (
     RequestVote
     | ResponseVote
@@ -134,6 +149,8 @@ Message: TypeAlias = (
     | PreVoteAnswer
     | ReadRequest
     | ReadAnswer
+    | Returned
+    | Welcome
 )
 
 encode = msgspec.msgpack.Encoder().encode

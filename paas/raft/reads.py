@@ -188,9 +188,13 @@ class Reads:
             self._round = None
 
     def _confirmed(self, made: _Round) -> bool:
+        return self.is_echoed(made.sequence)
+
+    def is_echoed(self, sequence: int) -> bool:
+        """Has a majority answered an append of this number or a later one, in this term?"""
         host = self._host
         count = sum(
-            name == host.node or self._echoed.get(name, 0) >= made.sequence for name in host.voters
+            name == host.node or self._echoed.get(name, 0) >= sequence for name in host.voters
         )
         return 2 * count > len(host.voters)
 

@@ -47,6 +47,8 @@ def open_or_return(
     told what was found before anything is moved.  Raises `corrupt` when there is nobody else;
     otherwise as `ReplicatedLog.open`.
     """
+    if others and not files.exists("journal"):
+        rest["join"] = True  # this would be a second beginning of the same log
     try:
         return ReplicatedLog.open(files=files, entropy=entropy, **rest)
     except PlatformError as error:
@@ -69,8 +71,6 @@ def set_aside(files: Files, entropy: Entropy) -> int:
     for old in _numbers(files):
         if old <= number - DAMAGED_KEPT:
             _remove(files, old)
-    if files.exists(returning.FILE):
-        files.remove(returning.FILE)  # it may be what is damaged
     returning.begin(files, entropy)
     for part in PARTS:
         if files.exists(part):

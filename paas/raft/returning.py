@@ -50,6 +50,7 @@ from paas.raft.configuration import Configuration
 from paas.raft.journal import JournalFailed
 from paas.raft.limits import RETURNED_FORGOTTEN_S, RETURNED_REPEAT_S
 from paas.raft.messages import Message, Returned, Welcome
+from paas.raft.reads import Reads
 from paas.raft.snapshot import SnapshotFile
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,8 @@ def recover(files: Files, entropy: Entropy, *, join: bool) -> Mark | None:
 class Host(Protocol):
     """What the way back must know of the replica, and what it has it do."""
 
+    reads: Reads
+
     @property
     def node(self) -> str: ...
 
@@ -140,10 +143,6 @@ class Host(Protocol):
     def connected_peers(self) -> list[str]: ...
 
     def begin_round(self) -> int: ...
-
-    def is_echoed(self, sequence: int) -> bool:
-        """Has a majority answered an append of this number or a later one, in this term?"""
-        ...
 
     def post(self, peer: str, message: Message) -> None: ...
 
@@ -191,8 +190,17 @@ class Returning:
         if mark is not None and mark.floor is not None and self._host.term < mark.term:
             self._host.adopt_term(mark.term, mark.leader)
 
-    def welcomed(self, peer: str, message: Welcome) -> None:
-        """Raises JournalFailed."""
+    def takes(self, peer: str, message: Message, now_s: float) -> bool:
+        """Is the message dealt with here?  All are, as long as it is mute.  Raises JournalFailed."""
+        if isinstance(message, Welcome):
+            self._welcomed(peer, message)
+        elif isinstance(message, Returned) and not self.mute:
+            self._announced(peer, message, now_s)
+        else:
+            return self.mute
+        return True
+
+    def _welcomed(self, peer: str, message: Welcome) -> None:
         mark = self._mark
         if mark is None or not self.mute or message.nonce != mark.nonce:
             return
@@ -223,7 +231,7 @@ class Returning:
 
     # -- the leader ------------------------------------------------------------------------------
 
-    def announced(self, peer: str, message: Returned, now_s: float) -> None:
+    def _announced(self, peer: str, message: Returned, now_s: float) -> None:
         guest = self._guests.get(peer)
         if guest is not None and guest.nonce == message.nonce:
             guest.heard_s = now_s
@@ -245,7 +253,7 @@ class Returning:
             return
         if guest.sequence is None or guest.term != host.term:
             guest.sequence, guest.term = host.begin_round(), host.term
-        if host.is_echoed(guest.sequence):
+        if host.reads.is_echoed(guest.sequence):
             index = host.commit_index
             entry_term = host.term_at(index)
             assert entry_term is not None, "the last committed entry is always held"

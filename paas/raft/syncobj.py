@@ -37,7 +37,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from paas.base.ports import Clock, Entropy, Files
-from paas.raft import configuration, engine, messages, snapshot
+from paas.raft import configuration, engine, messages, returning, snapshot
 from paas.raft.adapters import LibraryLog, LibrarySnapshots, Nodes, State
 from paas.raft.configuration import NOBODY, Configuration, History
 from paas.raft.elections import Elections
@@ -60,6 +60,7 @@ from paas.raft.messages import (
     TimeoutNow,
 )
 from paas.raft.reads import ReadOutcome, Reads
+from paas.raft.returning import Returning
 from paas.raft.rules import Rules
 from paas.raft.settings import RaftSettings
 
@@ -120,6 +121,7 @@ class Replica:
         self._standing_for_leader = False  # the leader asked for the election of this tick
         self._snapshot_requested = False
         file = snapshot.SnapshotFile(files)
+        self.returning = Returning(self, files, returning.recover(files, entropy, join=join))
         self.journal = Journal.open(files, salt=entropy.bytes(16))
         self.snapshots = LibrarySnapshots(self, file, self.settings.snapshot_chunk_bytes, self.peer)
         self.network = Network(self)
@@ -131,7 +133,7 @@ class Replica:
             longest_s=self.settings.election_max_s,
             retry_s=self.settings.heartbeat_s,
         )
-        self._recover(file, voters, join)
+        self._recover(file, voters, join or not self.returning.settled)
 
     def _recover(self, file: snapshot.SnapshotFile, voters: Sequence[str], join: bool) -> None:
         file.clean()
@@ -151,6 +153,7 @@ class Replica:
             if data is not None:
                 self._engine._SyncObj__loadDumpFile(False)
         self._recovering = False
+        self.returning.started()
         self.log.on_configuration = self.members.reconfigure
         self.log.on_membership = lambda index: self._set("changeClusterIDx", index)
         self.journal.sync()
@@ -207,6 +210,8 @@ class Replica:
 
     def receive(self, peer: str, message: Message) -> None:
         now_s = self.clock.monotonic_s()
+        if self.returning.takes(peer, message, now_s):
+            return
         match message:
             case PreVote():
                 self.elections.asked(peer, message, now_s)
@@ -276,7 +281,7 @@ class Replica:
 
     def append(self) -> None:
         """Take what was handed on into the journal, or hand it on; begin rounds for reads."""
-        self.reads.advance(self.clock.monotonic_s())
+        self._advance()
         before = self.journal.last_index
         with self._entered():
             self._engine._checkCommandsToApply()
@@ -307,7 +312,12 @@ class Replica:
         self._standing_for_leader = False
         if self.has_peers and self.is_leader and self.commit_index != before:
             self._set("newAppendEntriesTime", 0)  # tell the followers soon
-        self.reads.advance(self.clock.monotonic_s())
+        self._advance()
+
+    def _advance(self) -> None:
+        now_s = self.clock.monotonic_s()
+        self.returning.advance(now_s)
+        self.reads.advance(now_s)
 
     @property
     def tick_due(self) -> bool:
@@ -333,7 +343,7 @@ class Replica:
 
     def next_deadline_s(self) -> float:
         """When (on the monotonic clock) the next timer ends; infinite when there is none."""
-        looks = [self._timer_s(), self.reads.next_look_s()]
+        looks = [self._timer_s(), self.reads.next_look_s(), self.returning.next_look_s()]
         return min((look for look in looks if look is not None), default=math.inf)
 
     def _timer_s(self) -> float:
@@ -399,7 +409,7 @@ class Replica:
         if self._get("transferInProgress") and self.members.votes:
             self._standing_for_leader = True
             return True
-        return self.elections.may_stand(self.clock.monotonic_s())
+        return self.members.votes and self.elections.may_stand(self.clock.monotonic_s())
 
     def state_changed(self, _old: int, new: int) -> None:
         if new == engine.LEADER:
@@ -409,10 +419,13 @@ class Replica:
 
     def learn_term(self, term: int) -> None:
         """Somebody is further: follow, and wait for who leads there."""
-        if term <= self.term:
-            return
+        if term > self.term:
+            self.adopt_term(term, None)
+
+    def adopt_term(self, term: int, voted_for: str | None) -> None:
+        """This term, and who got our vote in it."""
         with self._entered():
-            self._engine._SyncObj__setCurrentTerm(term, None)
+            self._engine._SyncObj__setCurrentTerm(term, voted_for)
             self._engine._SyncObj__setState(engine.FOLLOWER)
             self._set("raftLeader", None)
             if self._get("raftElectionDeadline") < self.clock.monotonic_s():
@@ -513,7 +526,7 @@ class Replica:
 
     @property
     def knows_members(self) -> bool:
-        return bool(self.voters)
+        return bool(self.voters) and self.returning.settled
 
     @property
     def has_peers(self) -> bool:
@@ -571,6 +584,9 @@ class Replica:
         """Seconds since a leader was heard (a leader: a majority); None: never in this life."""
         heard_s = self.quorum_heard_s() if self.is_leader else self.elections.heard_s
         return None if heard_s is None else max(0.0, self.clock.monotonic_s() - heard_s)
+
+    def connected_peers(self) -> list[str]:
+        return [name for name in sorted(self._epochs) if self.is_connected(name)]
 
     def is_connected(self, name: str) -> bool:
         return bool(self._engine.isNodeConnected(self.peer(name)))

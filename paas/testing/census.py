@@ -27,12 +27,20 @@ ID_VARIABLE = b"PAAS_COMPONENT_ID="
 
 @dataclass(slots=True)
 class Life:
-    """One process.  `ended_s` is None while it lives."""
+    """One process.  `ended_s` is None while it lives; `stopped_s` is when it was first seen to be
+    stopped by a signal, as all processes of a machine that sleeps are.
+    """
 
     mark: str
     pid: int
     started_s: float
     ended_s: float | None = None
+    stopped_s: float | None = None
+
+    @property
+    def worked_until_s(self) -> float | None:
+        """It did nothing after this, until it was woken, if it was."""
+        return self.ended_s if self.stopped_s is None else self.stopped_s
 
 
 def processes() -> Iterator[tuple[int, list[str]]]:
@@ -133,6 +141,9 @@ class Census:
             if mark is not None:
                 with contextlib.suppress(OSError):
                     self._meet(mark, pid)
+        for life in self._open.values():
+            if life.stopped_s is None and _stat(life.pid)[0] == "T":
+                life.stopped_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.rounds += 1
 
     def _mark(self, pid: int, words: list[str]) -> str | None:
@@ -150,14 +161,22 @@ class Census:
         return None
 
     def _meet(self, mark: str, pid: int) -> None:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        started_s = int(fields[19]) / TICKS_A_S
-        if (pid, started_s) in self._known or fields[0] in "ZX":
+        state, started_s = _stat(pid)
+        if (pid, started_s) in self._known or state in "ZX":
             return
         descriptor = os.pidfd_open(pid)
         life = self._known[pid, started_s] = Life(mark, pid, started_s)
         self.lives.append(life)
         self._open[descriptor] = life
+
+
+def _stat(pid: int) -> tuple[str, float]:
+    """State (X when there is none) and start time of a process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "X", 0.0
+    return fields[0], int(fields[19]) / TICKS_A_S
 
 
 def _before(one: Life, other: Life) -> bool:

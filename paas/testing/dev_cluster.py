@@ -41,6 +41,8 @@ class DevCluster:
         self.folder = folder
         self.state = folder / "state"
         self.count = count
+        self.hurt: set[str] = set()
+        """Nodes that are off, paused, or cut off from most."""
         self._connections: dict[str, Connection] = {}
         self._sources = 0
 
@@ -110,9 +112,9 @@ class DevCluster:
             raise
 
     def api(self, method: str, /, *, timeout_s: float = 30.0, **params: Any) -> Any:
-        """A request to whichever hub answers first."""
+        """A request to whichever hub answers first, of those that no fault of ours has hit."""
         last: PlatformError | None = None
-        for node in self.names:
+        for node in [name for name in self.names if name not in self.hurt]:
             try:
                 return self.at(node, method, timeout_s=timeout_s, **params)
             except PlatformError as error:
@@ -138,7 +140,7 @@ class DevCluster:
         return str(self.until(lambda: self._leader()))
 
     def _leader(self) -> str:
-        for node in self.names:
+        for node in [name for name in self.names if name not in self.hurt]:
             with contextlib.suppress(PlatformError):
                 log = self.at(node, "cluster.status", timeout_s=2.0)["log"]
                 if log["role"] == "leader" and (log.get("last_contact_s") or 0) < 1:
@@ -244,15 +246,20 @@ class DevCluster:
 
     def resume(self, node: str) -> None:
         self.run("nodes", "resume", node)
+        self.hurt.discard(node)
 
     def partition(self, groups: str, *, one_way: bool = False) -> None:
         """`n1|n2,n3`; one way: the second group does not hear the first."""
         self.run("nodes", "partition", groups, *(["--one-way"] if one_way else []))
+        parts = sorted((part.split(",") for part in groups.split("|")), key=len)
+        self.hurt.update(*parts[:-1])
 
     def heal(self) -> None:
         self.run("nodes", "heal")
+        self.hurt.clear()
 
     def _hung_up(self, node: str) -> None:
+        self.hurt.add(node)
         connection = self._connections.pop(node, None)
         if connection is not None:
             connection.close()
@@ -294,6 +301,7 @@ class DevCluster:
             for pid in self.agents(name).values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+        self.hurt.clear()
         self.wait_well()
 
     def wait_well(self, timeout_s: float = 2 * PATIENCE_S) -> None:

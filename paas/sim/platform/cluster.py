@@ -90,6 +90,8 @@ class Cluster:
         self.oracle.memory_of = self._memory_of
         self.heartbeat_s = world.random.choice((0.1, 0.2, 0.2, 0.2))
         self.compaction = world.random.choice((60, 300, 20_000))
+        self.never_joined: dict[str, None] = {}
+        """Machines that no cluster admitted."""
         self.calm = False
         """Components do what they should."""
 

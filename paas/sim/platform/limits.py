@@ -6,11 +6,8 @@ HEAL_S = 75.0
 LEADER_WITHIN_S = 5.0
 """After the faults end there is a leader within this time."""
 
-CALM_S = 55.0
-"""So long after the faults ended the clients rest, too."""
-
-CONVERGED_WITHIN_S = 60.0
-"""What should run runs this long after the faults ended (clients end before, and leave a mess)."""
+REST_S = 25.0
+"""The last part of that: clients and components rest, too, and a mess they left is cleared up."""
 
 MEMORY_BYTES = 1 << 30
 """Of one node."""

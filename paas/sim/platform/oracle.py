@@ -72,6 +72,7 @@ class Oracle:
         """Nobody sets a wall clock in this run: restarts can be counted by true time."""
         self.on_member: Callable[[str, str, int | None], None] = lambda _g, _c, _token: None
         self.on_offline: Callable[[str], None] = lambda _node: None
+        self.on_destroyed: Callable[[str], None] = lambda _node: None
         self.memory_of: Callable[[str], int] = lambda _type: 0
         self._invariants = invariants
         self._entries: dict[tuple[int, int], bytes] = {}
@@ -164,6 +165,8 @@ class Oracle:
             self.world.record(f"node {event.node} {event.state} {event.reason}")
             if event.state == "offline":
                 self.on_offline(event.node)
+            elif event.state == "destroyed":
+                self.on_destroyed(event.node)
         elif isinstance(event, RingChanged):
             self._ring_changed(event, states)
 

@@ -36,6 +36,8 @@ class Process:
             return
         if self.paused:
             self._posted.append((action, arguments))
+        elif PROCESS.get() is self:
+            action(*arguments)  # it told itself
         else:
             self._context.run(action, *arguments)
 

@@ -78,6 +78,7 @@ class World(trio.abc.Clock):
         self.fired: Counter[str] = Counter()
         self.failure: BaseException | None = None
         self.actions = 0
+        self.ended = False
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
         self._runnable = _Runnable()
@@ -106,6 +107,8 @@ class World(trio.abc.Clock):
         self.at(self.now_s + delay_s, action, *arguments)
 
     def at(self, due_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        if self.ended:
+            return
         self._number += 1
         heapq.heappush(self._heap, (due_s, self._number, action, arguments))
 
@@ -113,8 +116,15 @@ class World(trio.abc.Clock):
         """The run ends here; the first failure counts."""
         if self.failure is None:
             self.failure = failure
-            if self._over is not None:
-                self._over.cancel()
+        self._heap.clear()
+        self.ended = True
+        if self._over is not None:
+            self._over.cancel()
+
+    def end(self) -> None:
+        """Nothing more happens."""
+        self.ended = True
+        self._heap.clear()
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -180,4 +190,5 @@ class World(trio.abc.Clock):
         except BaseException as exc:
             self.fail(exc)
         finally:
+            self.end()
             runner.io_manager = events

@@ -263,7 +263,7 @@ def test_of_those_who_want_a_name_at_once_on_three_nodes_one_gets_it(cluster: De
         connections = [cluster.listen(node) for node in cluster.names]
         results = _at_once(
             [
-                lambda one=one, node=node: one.ask(
+                lambda one=one, node=node, number=number: one.ask(
                     "controller.create",
                     type=ACTOR,
                     name=f"the-one-{number}",

@@ -31,6 +31,7 @@ class Happens(msgspec.Struct, frozen=True, kw_only=True):
     groups: list[str] = []
     state: str = ""
     previous: str = ""
+    incarnation: int = 1
 
 
 class Lives:
@@ -59,7 +60,7 @@ class Lives:
             ctx.emit(
                 ComponentChanged(
                     component=cmd.component,
-                    incarnation=1,
+                    incarnation=cmd.incarnation,
                     state=cmd.state,
                     previous=cmd.previous,
                     reason="",
@@ -259,6 +260,25 @@ def test_who_has_ended_or_never_was_cannot_join(world: World) -> None:
         assert error(world.join(component, "g")).code == "not-available"
     world.change("a", "preparing", "destroying")
     assert world.join("a", "g").error is None
+
+
+def test_a_joining_of_an_earlier_incarnation_is_not_that_of_the_present_one(world: World) -> None:
+    world.apply(Happens(what="changed", component="a", state="preparing", incarnation=2))
+    late = world.apply(JoinGroups(component="a", groups=["g"], incarnation=1))
+    assert error(late).code == "not-available"
+    assert world.groups.members("g") == []
+    assert world.apply(JoinGroups(component="a", groups=["g"], incarnation=2)).error is None
+    restored = GroupState()
+    restored.restore(world.groups.snapshot())
+    assert restored.snapshot() == world.groups.snapshot()
+
+
+def test_a_state_from_before_incarnations_were_told_is_taken_over(world: World) -> None:
+    world.join("a", "g")
+    old = {**world.groups.snapshot(), "alive": ["a", "b"]}
+    world.groups.restore(old)
+    assert world.apply(JoinGroups(component="b", groups=["g"], incarnation=7)).error is None
+    assert error(world.join("c", "g")).code == "not-available"
 
 
 @pytest.mark.parametrize("what", ["destroyed", "forgotten"])

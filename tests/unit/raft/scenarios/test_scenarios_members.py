@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from paas.base.errors import PlatformError
+from paas.raft.messages import Message, NextIndex
 from paas.sim.consensus.mutants import switched_off
 from paas.sim.replicas import Broken, Cluster
 
@@ -190,3 +191,46 @@ def test_who_lost_its_disk_does_not_vote_before_it_was_forgotten_and_taken_in_ag
     cluster.run(2)
     assert newcomer.role == "follower"
     assert cluster.converged()
+
+
+def echo_of_an_earlier_life(cluster: Cluster) -> bool:
+    """The answer to an append of its last life reaches a leader that led, died and was elected anew."""
+    leader = cluster.leader()
+    mate, third = others(cluster, leader)
+    for number in range(40):
+        cluster.propose(leader, f"w{number}")
+        cluster.run(0.1)
+    late: list[NextIndex] = []
+
+    def hold(source: str, target: str, message: Message) -> bool:
+        if (source, target) == (mate, leader) and isinstance(message, NextIndex):
+            late.append(message)
+            return True
+        return False
+
+    cluster.hold = hold
+    cluster.run(0.2)
+    cluster.hold = None
+    cluster.kill(leader)
+    again = cluster.boot(leader)
+    assert again.term == late[-1].term
+    again.receive(mate, late[-1])
+    cluster.connect()
+    cluster.calm()
+    again._set("raftElectionDeadline", 0)
+    for _ in range(60):
+        cluster.run(0.05)
+        if again.is_leader:
+            break
+    assert again.is_leader
+    cluster.run(0.3)
+    cluster.cut([leader], [mate, third])
+    again.read(7, confirm=True)
+    again.append()
+    return any(outcome.index is not None for outcome in again.take_reads())
+
+
+def test_what_was_echoed_to_an_earlier_life_confirms_nothing() -> None:
+    with switched_off("K7"):
+        assert echo_of_an_earlier_life(started("ABC", 7))
+    assert not echo_of_an_earlier_life(started("ABC", 7))
