@@ -39,6 +39,7 @@ from paas.logs.store import LogStore
 from paas.node.settings import NodeSettings
 from paas.node.state import ReportNode
 from paas.raft.log import ReplicatedLog
+from paas.raft.settings import RaftSettings
 from paas.real.clock import BootClock
 from paas.real.files import SystemFiles
 from paas.rpc.dispatch import Dispatcher, check_policy
@@ -47,6 +48,9 @@ from paas.rpc.mesh import Mesh
 from paas.rpc.peer import Peer
 from paas.rpc.server import listen_unix, serve
 from paas.rpc.transport import SecureTransport
+
+HEARTBEAT_S = 0.13
+"""A leader's; as seldom as elections allow (raft.settings), since idle nodes do little else."""
 
 RULES = {**POLICY, **JOINING_POLICY, **PEER_POLICY}
 
@@ -226,6 +230,7 @@ async def body(
             node=node.node,
             join=node.joined,
             transport=None if mesh is None else mesh.raft(),
+            settings=RaftSettings(heartbeat_s=HEARTBEAT_S),
         )
         agent.teardown = replicated.close
         process = HubProcess(agent, replicated, states, transport, mesh, nursery)

@@ -177,6 +177,11 @@ class Returning:
         return self._mark is not None and self._mark.floor is None
 
     @property
+    def nonce(self) -> int | None:
+        """By which it asks to be let in; None: it never had to."""
+        return None if self._mark is None else self._mark.nonce
+
+    @property
     def settled(self) -> bool:
         """Does its log hold everything that it may have promised in another life?"""
         if not self._settled and self._mark is not None and self._mark.floor is not None:
@@ -191,7 +196,7 @@ class Returning:
             self._host.adopt_term(mark.term, mark.leader)
 
     def takes(self, peer: str, message: Message, now_s: float) -> bool:
-        """Is the message dealt with here?  All are, as long as it is mute.  Raises JournalFailed."""
+        """Is this dealt with here?  All is, as long as it is mute.  Raises JournalFailed."""
         if isinstance(message, Welcome):
             self._welcomed(peer, message)
         elif isinstance(message, Returned) and not self.mute:

@@ -19,6 +19,7 @@ from paas.base.errors import LocalError
 from paas.raft.command import Stamp, encode
 from paas.raft.inbox import Inbox
 from paas.raft.journal import Entry
+from paas.raft.limits import DENIED_PAUSE_S, RESUBMIT_S
 from paas.raft.machine import Applied, Machine, StateReplaced
 from paas.raft.reads import ReadOutcome
 from paas.raft.settings import RaftSettings
@@ -121,6 +122,7 @@ class Member:
         self._tickets: dict[Identity, Ticket] = {}
         self._reads: dict[int, Callable[[ReadOutcome | None], None]] = {}
         self._asked = 0
+        self._denied_until_s = 0.0
 
     # -- lives -------------------------------------------------------------------------------------
 
@@ -259,7 +261,11 @@ class Member:
                 ticket.attempts = max(0, ticket.attempts - 1)
                 ticket.uncertain |= not definite
                 self._queue.append(ticket)
+                if definite and not replica.is_leader:
+                    self._denied_until_s = self._arena.now_s + DENIED_PAUSE_S
         if replica.leader is None:
+            return
+        if not replica.is_leader and self._arena.now_s < self._denied_until_s:
             return
         if not replica.is_leader:
             self._hand_over_again()
@@ -278,7 +284,7 @@ class Member:
             replica.submit(ticket.data, ticket.identity)
 
     def _hand_over_again(self) -> None:
-        before_s = self._arena.now_s - 2.0
+        before_s = self._arena.now_s - RESUBMIT_S
         for ticket in self._tickets.values():
             if ticket.attempts and ticket.sent_s < before_s:
                 ticket.attempts, ticket.uncertain = 0, True

@@ -10,6 +10,7 @@ import trio
 from paas.assembly.hub_core import States
 from paas.raft.machine import Applied
 from paas.raft.settings import RaftSettings
+from paas.scheduler.limits import MEMORY_OVERCOMMIT
 from paas.sim.entropy import SimEntropy
 from paas.sim.platform.clocks import NodeClock
 from paas.sim.platform.components import Behaviour, Component
@@ -135,7 +136,7 @@ class Cluster:
             memory_bytes=MEMORY_BYTES,
             kernel=self._kernel,
         )
-        self.witness.room[name] = MEMORY_BYTES
+        self.witness.room[name] = int(MEMORY_BYTES * MEMORY_OVERCOMMIT)
         self.machines[name] = machine
         return machine
 

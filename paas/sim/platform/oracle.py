@@ -26,6 +26,7 @@ from paas.hub.state import JoinGroups, MemberJoined, MemberLeft
 from paas.node.messages import NodeChanged
 from paas.raft.command import decode
 from paas.raft.machine import Applied
+from paas.scheduler.limits import MEMORY_OVERCOMMIT
 from paas.sim.platform.invariants import Invariants
 from paas.sim.platform.world import World
 
@@ -230,7 +231,7 @@ class Oracle:
             for instance in states.controller.instances
             if instance.node == node and not instance.ended
         )
-        has = 0 if record is None else record.memory_bytes
+        has = 0 if record is None else int(record.memory_bytes * MEMORY_OVERCOMMIT)
         self._invariants.require("capacity", used <= has, f"{node}: {used} of {has} bytes")
 
 

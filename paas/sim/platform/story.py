@@ -184,6 +184,13 @@ class _Failures(logging.Handler):
         self._world.fail(error)
 
 
+def why(exc: BaseException) -> str:
+    """One line: the invariant that is broken, else what failed."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return str(exc) if isinstance(exc, Broken) else f"no-bug: {type(exc).__name__}: {exc}"
+
+
 def run_seed(
     seed: int,
     *,
@@ -197,8 +204,8 @@ def run_seed(
     outcome = Outcome(seed, story.nodes, story.seconds)
     try:
         story.run()
-    except Broken as broken:
-        outcome.broken = str(broken)
+    except Exception as exc:
+        outcome.broken = why(exc)
     outcome.trace = story.world.trace()
     outcome.fired = story.world.fired
     outcome.evaluated = story.cluster.invariants.evaluated

@@ -18,6 +18,7 @@ from paas.raft.messages import (
     PreVoteAnswer,
     RequestVote,
     TimeoutNow,
+    Welcome,
     decode,
 )
 from paas.raft.syncobj import Replica
@@ -28,7 +29,8 @@ from paas.sim.replicas import Cluster, Words
 
 
 def replica(disk: SimDisk, node: str = "a", **more: Any) -> Replica:
-    return Replica(
+    """One that joins has been let in already."""
+    made = Replica(
         files=disk,
         clock=SimClock(),
         entropy=SimEntropy(1),
@@ -36,6 +38,9 @@ def replica(disk: SimDisk, node: str = "a", **more: Any) -> Replica:
         node=node,
         **more,
     )
+    if made.returning.mute:
+        made.receive("b", Welcome(made.returning.nonce or 0, 0, 1, 0))
+    return made
 
 
 def entry(index: int, voters: str, observers: str = "") -> tuple[bytes, int, int]:
