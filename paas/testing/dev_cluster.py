@@ -60,6 +60,13 @@ class DevCluster:
 
     def run(self, *words: str, status: int | None = 0, timeout_s: float = 120.0) -> str:
         """A `paas` command; what it printed.  Another exit status is an AssertionError."""
+        done = self.say(*words, status=status, timeout_s=timeout_s)
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    def say(
+        self, *words: str, status: int | None = 0, timeout_s: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        """The same; with its status, and what it printed for people beside its results."""
         done = subprocess.run(
             [sys.executable, "-m", "paas.cli", *words],
             env=self.environment(),
@@ -72,7 +79,7 @@ class DevCluster:
         if status is not None and done.returncode != status:
             said = f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
             raise AssertionError(f"paas {' '.join(words)}: {said}")
-        return done.stdout if done.returncode == 0 else done.stderr
+        return done
 
     def start(self) -> None:
         self.run("dev", "--nodes", str(self.count), "--detach")
@@ -297,11 +304,11 @@ class DevCluster:
         for name, machine in machines.items():
             if machine.condition != "running":
                 self.resume(name)
+        self.hurt.clear()
         for name in self.names:
             for pid in self.agents(name).values():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
-        self.hurt.clear()
         self.wait_well()
 
     def wait_well(self, timeout_s: float = 2 * PATIENCE_S) -> None:

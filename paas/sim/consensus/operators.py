@@ -68,6 +68,7 @@ class Operators:
     def _try(self) -> None:
         leader = self._arena.leader()
         if leader is not None and leader.paused_s <= self._arena.now_s and not leader.busy_disk:
+            self._let_in(leader)
             self._wishes = [wish for wish in self._wishes if not wish(leader)]
         self._arena.after(TRY_S, self._try)
 
@@ -136,7 +137,7 @@ class Operators:
                 return False
             follower = leader.replica.followers().get(member.name)
             behind = leader.replica.last_index - (follower.match_index if follower else 0)
-            if behind <= CAUGHT_UP_ENTRIES:
+            if behind <= CAUGHT_UP_ENTRIES and not (follower and follower.returned):
                 self._change(leader, {*now.voters, member.name}, set(now.observers) - {member.name})
             return False
 
@@ -250,6 +251,17 @@ class Operators:
 
     # -- disks -------------------------------------------------------------------------------------
 
+    def _let_in(self, leader: Member) -> None:
+        """A voter that came back without its log votes no longer, until it has it again."""
+        now = leader.replica.configuration
+        for name, follower in leader.replica.followers().items():
+            if follower.returned and follower.voter:
+                voters, observers = set(now.voters) - {name}, {*now.observers, name}
+                if self._change(leader, voters, observers):
+                    self._arena.count("returned-voter-demoted")
+                    self._wishes.append(self._voting(self._arena.members[name]))
+                return
+
     def _unlucky(self) -> Member | None:
         """A member whose disk may get lost: the others are a majority by themselves."""
         leader = self._leader()
@@ -290,9 +302,14 @@ class Operators:
         return True
 
     def lost(self, member: Member) -> None:
-        """Its disk is lost: the members must forget it before it comes back, empty."""
+        """Its disk is lost: half of the time it comes back at once, empty, while the members still
+        count on it, else after they have forgotten it."""
         self._arena.record(f"{member.name} lost its disk")
         self._disk_lost = True
+        if self._arena.random.random() < 0.5:
+            self._arena.count("disk-empty-at-once")
+            self._arena.after(self._arena.random.random(), lambda: self._comes_back(member))
+            return
         member.barred = True
         self._wishes_later(self._forgotten(member, self._comes_back))
 

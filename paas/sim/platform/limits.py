@@ -9,7 +9,7 @@ LEADER_WITHIN_S = 5.0
 REST_S = 25.0
 """The last part of that: clients and components rest, too, and a mess they left is cleared up."""
 
-MEMORY_BYTES = 512 << 20
+MEMORY_BYTES = 256 << 20
 """Of one node."""
 
 COMPONENTS_WANTED = (6, 10, 14)

@@ -131,6 +131,7 @@ class HubLife:
             machine.watcher.booted(machine, self)
             machine.network.join(self.mesh)
             await self.core.start(nursery)
+            book.update()  # the log has been replayed, of which nobody was told
             machine.hub_is_up(self)
 
     async def _disk_work(self, work: Callable[[], Any]) -> Any:
@@ -338,6 +339,7 @@ class Machine:
         if power and self.kernel.powered:
             self.hub = None
             self.power_off()
+            self.world.after(1.0 + self.restart_s(), self.power_on)
             return
         self._gone(life)
 

@@ -7,6 +7,7 @@ descriptors told.
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -102,18 +103,18 @@ def hub_stopped(cluster: DevCluster, victim: str) -> Callable[[], None]:
     """Its node controller would end it after a while: it is stopped as well."""
     roles = ("node", "hub")
     cluster.kill_agents(victim, *roles, number=signal.SIGSTOP)
+    cluster.hurt.add(victim)
     return lambda: cluster.kill_agents(victim, *roles, number=signal.SIGCONT)
 
 
 def agents_dead(cluster: DevCluster, victim: str) -> Callable[[], None]:
-    """All at once, and again when they come back, so that nobody can renew the lease."""
-    end_s = time.monotonic() + PAUSE_S
-    while time.monotonic() < end_s:
-        running = cluster.agents(victim)
-        there = [role for role in ("node", "containers", "hub") if role in running]
-        cluster.kill_agents(victim, *there)
-        time.sleep(0.05)
-    return lambda: None
+    """All at once, and nobody starts them again for a while."""
+    supervisor = cluster.machine(victim).pid
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGSTOP)
+    cluster.kill_agents(victim, "node", "containers", "hub", "certificates", "template")
+    cluster.hurt.add(victim)
+    return lambda: os.kill(supervisor, signal.SIGCONT)
 
 
 FAULTS = {
@@ -144,7 +145,7 @@ def check(cluster: DevCluster, victim: str, hurt: Fault) -> None:
             moved(cluster, crew, victim)
         finally:
             undo()
-        cluster.wait_well()
+        cluster.calm()
         for component in crew:
             assert cluster.available(component) != victim
             assert census.now(component) == 1
