@@ -127,6 +127,7 @@ class Log:
     def __init__(self, log: ReplicatedLog) -> None:
         self._log = log
         self.subscribe = log.subscribe
+        self.status = log.status
 
     async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any:
         """What the log says comes before the time of whoever asked is over; and soon, when there
@@ -202,7 +203,7 @@ class HubCore:
         self.hub.listener = self.controller
         self.api = Api(self.controller, self._neighbours())
         self.resources = Resources(states.controller, states.groups, ports.containers)
-        self.nodes_api = NodesApi(states.nodes, replicated, self._facts())
+        self.nodes_api = NodesApi(states.nodes, self.log, self._facts())
 
     def _uid_of(self, component: str) -> int | None:
         return self.controller.uid_of(component)

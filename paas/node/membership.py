@@ -9,6 +9,7 @@ survive no more losses.
                                                          observer is promoted first
     a member was removed from the cluster                out; one that the cluster state does not
                                                          know yet is left alone
+    a voter lost its log and asks to be let in           demoted: then the log comes to it again
     a node is no member yet                              it observes
     a voter is offline or failed, an observer is ready   demoted; then the observer is promoted
     too few voters, observers are ready                  promoted: two, from an odd number on
@@ -65,6 +66,11 @@ class Follower(Protocol):
 
     @property
     def connected(self) -> bool: ...
+
+    @property
+    def returned(self) -> bool:
+        """It lost its log; as a voter it is as good as off (paas/raft/returning.py)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,7 @@ def caught_up(followers: Mapping[str, Follower], last_index: int) -> list[str]:
         name
         for name, follower in followers.items()
         if follower.connected
+        and not follower.returned
         and follower.heard_s <= limits.CAUGHT_UP_S
         and last_index - follower.match_index <= limits.CAUGHT_UP_ENTRIES
     ]
@@ -170,6 +177,7 @@ def next_change(
     return (
         _hand_over(members)
         or _out(members)
+        or _let_in(members, followers)
         or _admit(members)
         or _replace(members)
         or _adjust(members, wanted_max)
@@ -193,6 +201,13 @@ def _out(members: Members) -> Change | None:
     for name in (*members.observers, *members.voters):
         if members.leaving(name) and name != members.leader:
             return members.without(name, "was removed from the cluster")
+    return None
+
+
+def _let_in(members: Members, followers: Mapping[str, Follower]) -> Change | None:
+    for name in members.voters:
+        if name in followers and followers[name].returned:
+            return members.observing(name, "lost its log and begins anew")
     return None
 
 

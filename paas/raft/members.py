@@ -41,7 +41,7 @@ class Follower:
 
     voter: bool
     connected: bool
-    returned: bool
+    returned: bool = False
     """It lost its log and asks to be let in: as long as it votes it is as good as off."""
 
 
@@ -170,7 +170,7 @@ class Members:
         heard_s = self._host._get("lastResponseTime")
         times = [heard_s[node] for node in self._host._get("otherNodes")]
         times.sort(reverse=True)
-        return float(times[needed - 1])
+        return float(times[needed - 1]) if len(times) >= needed else self._host.clock.monotonic_s()
 
     # -- changing them ---------------------------------------------------------------------------
 

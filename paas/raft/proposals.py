@@ -224,4 +224,8 @@ def given_up(waiter: Waiter) -> PlatformError:
     if waiter.may_be_done:
         text = "the change was proposed, but its outcome did not come in time"
         return PlatformError("unknown-outcome", text, request_id=list(waiter.identity))
-    return PlatformError("unavailable", "there is no leader that could take the change")
+    return PlatformError(
+        "unavailable",
+        "there is no leader that could take the change",
+        hint="bring nodes back until most of those that vote are connected: paas nodes",
+    )

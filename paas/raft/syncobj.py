@@ -306,6 +306,8 @@ class Replica:
     def tick(self) -> None:
         """Timers, elections, commits; applies what is committed, fills the outbox."""
         before = self.commit_index
+        if self.is_leader:  # what it knows when it steps down
+            self.elections.heard_s = self.quorum_heard_s()
         self._snapshot_requested = False
         with self._entered():
             self._engine.doTick(0)

@@ -27,7 +27,7 @@ from paas.cli.machine_record import Machine, process_state, read
 from paas.node.settings import runtime_of
 from paas.testing.census import Census, namespace_of, processes
 
-__all__ = ["PATIENCE_S", "Census", "DevCluster", "Listener", "dev_cluster"]
+__all__ = ["PATIENCE_S", "Census", "DevCluster", "Listener", "PlainNode", "dev_cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -378,6 +378,65 @@ class Listener:
 
     def close(self) -> None:
         self._connection.close()
+
+
+class PlainNode:
+    """One node by a state directory of its own, as on a machine of its own."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(exist_ok=True)
+        self.home = home
+        self.state = home / "state"
+
+    def run(
+        self, *words: str, status: int | None = 0, refused: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """A `paas` command on this node; `refused`: it must not succeed."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PAAS_", "XDG_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "paas.cli", "--state", str(self.state), *words],
+            env={**kept, "HOME": str(self.home), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        wrong = done.returncode == 0 if refused else status not in (None, done.returncode)
+        if wrong or "Traceback" in done.stderr:
+            said = f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+            raise AssertionError(f"paas {' '.join(words)}: {said}")
+        return done
+
+    def join(
+        self, address: str, token: str, *, listen: str, name: str = "", status: int | None = 0
+    ) -> subprocess.CompletedProcess[str]:
+        words = ["--token", token, "--listen", listen, *(["--name", name] if name else [])]
+        return self.run("cluster", "join", address, *words, status=status)
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        said = self.run("nodes", "-o", "json", status=None).stdout
+        return {n["name"]: n for n in json.loads(said)["nodes"]} if said else {}
+
+    def count_of(self, role: str) -> int:
+        return sum(facts["role"] == role for facts in self.nodes().values())
+
+    def component(self, name: str) -> dict[str, Any]:
+        said = self.run("show", name, "-o", "json", status=None).stdout
+        found: dict[str, Any] = json.loads(said) if said else {}
+        return found
+
+    @staticmethod
+    def until(condition: Callable[[], Any], why: str, timeout_s: float = PATIENCE_S) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end_s:
+                raise AssertionError(why)
+            time.sleep(0.2)
+
+    def destroy(self) -> None:
+        """The machine burns."""
+        self.run("down", "--purge", "--yes", status=None)
 
 
 @contextlib.contextmanager

@@ -127,19 +127,17 @@ class Arena:
             self.record(f"{member.name} refuses to start: {error.code}")
             self.count(f"refused-{error.code}")
             member.die(power=False)
-            self._started(member, False)
             return False
-        self.record(f"{member.name} starts")
-        self._started(member, True)
-        self.invariants.booted(member.name, member.replica, empty=empty)
+        mute = member.replica.returning.mute
+        self.record(f"{member.name} starts, mute {mute}")
+        if mute:
+            self.count("started-mute")
+        self.invariants.booted(member.name, member.replica, empty=empty or mute)
+        on_start, member.on_start = member.on_start, lambda: None
+        on_start()
         self.links.join(member.name)
         self.wake(member, limits.PROCESSING_S)
         return True
-
-    @staticmethod
-    def _started(member: Member, started: bool) -> None:
-        on_start, member.on_start = member.on_start, lambda started: None
-        on_start(started)
 
     def retire_cleanly(self, member: Member) -> None:
         """Stop it as an operator would: the journal is closed."""

@@ -136,7 +136,7 @@ class Faults:
 
     def _start(self, member: Member) -> None:
         arena = self._arena
-        if member.alive or member.gone or member.barred:
+        if member.alive or member.gone:
             return
         if arena.now_s < self._end_s and arena.random.random() < 0.1:
             arena.count("crash-in-recovery")

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from paas.base.errors import LocalError
+from paas.base.errors import LocalError, PlatformError
+from paas.raft import recovery
 from paas.raft.command import Stamp, encode
 from paas.raft.inbox import Inbox
 from paas.raft.journal import Entry
@@ -91,11 +92,8 @@ class Member:
         self.gone = False
         """It is a member no longer, and will not be one again."""
 
-        self.barred = False
-        """Its disk is lost: it does not start before the others have forgotten it."""
-
-        self.on_start: Callable[[bool], None] = lambda started: None
-        """Told what becomes of the next start."""
+        self.on_start: Callable[[], None] = lambda: None
+        """Told when it starts the next time."""
 
         self.life = 0
         self.objects = Objects()
@@ -134,10 +132,24 @@ class Member:
         self.busy_disk = False
         self.wake_s = self.send_budget = None
         self.dies_after_snapshot = False
-        self.replica = self._arena.make_replica(self)
+        self.replica = self._open()
         self.inbox = Inbox(self.replica, self._room, lambda: False)
         self._watch_journal()
         self.alive = True
+
+    def _open(self) -> Replica:
+        """As `paas.raft.recovery.open_or_return`: damage is put aside, the way back is mute."""
+        if self.life > 1 and not self.disk.exists("journal"):
+            self.join = True
+        try:
+            return self._arena.make_replica(self)
+        except PlatformError as error:
+            if error.code != "corrupt":
+                raise
+        self._arena.count("log-put-aside")
+        recovery.set_aside(self.disk, self._entropy)
+        self.join = True
+        return self._arena.make_replica(self)
 
     def new_replica(self) -> Replica:
         return Replica(
@@ -180,7 +192,7 @@ class Member:
     def wipe(self) -> None:
         """A new, empty disk; the node joins as if it had never been there."""
         self.disk = SimDisk()
-        self.voters, self.join, self.barred = (), True, False
+        self.voters = ()
 
     # -- the step ----------------------------------------------------------------------------------
 

@@ -2,10 +2,10 @@
 
 Operators have wishes; a wish is tried at whoever leads, again and again, until it is granted or has
 become pointless.  Their order is that of docs/internals/cluster.md: a node joins as observer, votes
-when it has caught up, and a voter that lost its disk is first taken off the members, before it
-comes back, empty, as an observer.
+when it has caught up, and a voter that lost its log and asks to be let in again is made an observer
+first (`paas.raft.returning`).
 
-    disk lost ──> forgotten by the members ──> starts empty, joins ──> observer ──> voter
+    disk lost, or damaged ──> starts empty, mute ──> observer ──> let in ──> caught up ──> voter
 
 At most one disk is lost at a time: what a majority has lost nobody can give back.  A member that
 was removed is not told; for a while it goes on, with its old idea of who votes.
@@ -188,6 +188,8 @@ class Operators:
         def wish(leader: Member) -> bool:
             now = leader.replica.configuration
             if member is leader:
+                if now.members == (member.name,):
+                    return True  # nobody else is left
                 self._hand_over(leader)
                 return False
             if member.name not in now.members:
@@ -274,15 +276,17 @@ class Operators:
         return self._arena.members[self._arena.random.choice(names)]
 
     def _disk_replaced(self) -> bool:
+        """Its disk is lost; it starts again at once under its name, with an empty one."""
         member = self._unlucky()
         if member is None:
             return False
         self._arena.kill(member, power=False)
+        member.wipe()
         self.lost(member)
         return True
 
     def _bit_flip(self) -> bool:
-        """A bit of a disk at rest flips; whoever notices at the start gets a new disk."""
+        """A bit of a disk at rest flips; who notices at the start puts the log aside."""
         member = self._unlucky()
         if member is None:
             return False
@@ -292,40 +296,28 @@ class Operators:
             return False
         self._disk_lost = True  # perhaps: known when it starts
 
-        def found(started: bool) -> None:
+        def started() -> None:
             self._disk_lost = False
-            if not started:
+            if member.replica.returning.mute:
                 self._arena.count("bit-flip-detected")
                 self.lost(member)
 
-        member.on_start = found
+        member.on_start = started
         return True
 
     def lost(self, member: Member) -> None:
-        """Its disk is lost: half of the time it comes back at once, empty, while the members still
-        count on it, else after they have forgotten it."""
-        self._arena.record(f"{member.name} lost its disk")
+        """Until it votes again no other disk may get lost."""
+        self._arena.record(f"{member.name} lost its log")
         self._disk_lost = True
-        if self._arena.random.random() < 0.5:
-            self._arena.count("disk-empty-at-once")
-            self._arena.after(self._arena.random.random(), lambda: self._comes_back(member))
-            return
-        member.barred = True
-        self._wishes_later(self._forgotten(member, self._comes_back))
-
-    def _comes_back(self, member: Member) -> None:
-        arena = self._arena
-        member.wipe()
-        arena.boot(member, empty=True)
         observing, voting = self._observing(member), self._voting(member)
 
         def wish(leader: Member) -> bool:
+            if not member.gone and not (member.alive and member.replica.returning.settled):
+                return False
             if not observing(leader) or not voting(leader):
                 return False
-            if leader.replica.configuration.committed:
-                self._disk_lost = False
-                arena.count("disk-restored")
-                return True
-            return False
+            self._disk_lost = False
+            self._arena.count("disk-restored")
+            return True
 
         self._wishes_later(wish)

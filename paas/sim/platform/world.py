@@ -154,8 +154,8 @@ class World(trio.abc.Clock):
                     self.now_s = due_s
                 self.actions += 1
                 action(*arguments)
-                if runnable:
-                    return 0.0
+                if runnable and not (heap and heap[0][0] <= self.now_s):
+                    return 0.0  # all that comes at this moment has come
         except BaseException as exc:
             self.fail(exc)
             return 0.0

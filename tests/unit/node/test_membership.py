@@ -34,6 +34,7 @@ class Configuration:
 @dataclass
 class Follower:
     match_index: int = LAST_INDEX
+    returned: bool = False
     heard_s: float = 0.01
     connected: bool = True
 
@@ -55,11 +56,16 @@ def step(
     wanted_max: int = 5,
     removed: Sequence[str] = (),
     late: Sequence[str] = (),
+    returned: Sequence[str] = (),
 ) -> Change | Transfer | None:
     """The next change when all living nodes but the late ones have caught up."""
     by_name = {n.name: n for n in nodes}
     followers = {
-        name: Follower(match_index=0 if name in late else LAST_INDEX, connected=name in by_name)
+        name: Follower(
+            match_index=0 if name in late else LAST_INDEX,
+            connected=name in by_name,
+            returned=name in returned,
+        )
         for name in (*voters, *observers)
         if name != leader
     }
@@ -132,6 +138,16 @@ def test_a_third_voter_that_is_away_stays_when_nobody_can_take_its_place(state: 
     nodes = [node("n1"), node("n2"), node("n3", state)]
     assert step(names(1, 2, 3), (), nodes) is None
     assert step(names(1, 2, 3), names(4), [*nodes, node("n4")], late=names(4)) is None
+
+
+def test_a_voter_that_lost_its_log_observes_until_it_has_it_again() -> None:
+    nodes = [node(name) for name in names(1, 2, 3)]
+    assert members_after(step(names(1, 2, 3), (), nodes, returned=names(3))) == (
+        names(1, 2),
+        names(3),
+    )
+    assert step(names(1, 2), names(3), nodes, returned=names(3)) is None
+    assert members_after(step(names(1, 2), names(3), nodes)) == (names(1, 2, 3), ())
 
 
 def test_five_voters_become_three_when_two_have_failed_and_not_when_they_are_offline() -> None:
