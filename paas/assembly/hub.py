@@ -22,6 +22,7 @@ from paas.assembly.hub_core import POLICY, HubCore, HubPorts, Log, States, autho
 from paas.assembly.joining_face import POLICY as JOINING_POLICY
 from paas.assembly.joining_face import JoiningFace
 from paas.assembly.mesh_network import TcpMeshNetwork
+from paas.assembly.peer_hints import PeerHints
 from paas.assembly.process import Agent
 from paas.assembly.transport import secure_transport
 from paas.base.errors import PlatformError
@@ -39,6 +40,7 @@ from paas.logs.store import LogStore
 from paas.node.settings import NodeSettings
 from paas.node.state import ReportNode
 from paas.raft.log import ReplicatedLog
+from paas.raft.recovery import open_or_return
 from paas.raft.settings import RaftSettings
 from paas.real.clock import BootClock
 from paas.real.files import SystemFiles
@@ -65,12 +67,13 @@ class HubProcess:
         states: States,
         transport: SecureTransport,
         mesh: Mesh | None,
+        hints: PeerHints,
         nursery: trio.Nursery,
     ) -> None:
         start = agent.start
         self.agent = agent
         self.states = states
-        self.node = node_of(agent)
+        self.node = node_of(agent, hints)
         self.operators = frozenset(start.settings["operators"])
         self.client = ContainersClient(
             self.node.containers_socket,
@@ -118,6 +121,8 @@ class HubProcess:
         hub.records = self.mailbox
         replicated.subscribe(self.bundles.state_changed)
         self.joining = self._joining(replicated, transport, mesh)
+        hints.addresses = self.book.addresses
+        replicated.subscribe(hints.state_changed)
 
     def _joining(
         self, replicated: ReplicatedLog, transport: SecureTransport, mesh: Mesh | None
@@ -190,8 +195,8 @@ class HubProcess:
         self.far_logs.connection_closed(peer)
 
 
-def node_of(agent: Agent) -> NodeSettings:
-    """The settings of the node that this agent is started for."""
+def node_of(agent: Agent, hints: PeerHints) -> NodeSettings:
+    """The settings of the node that this agent is started for, with the addresses last known."""
     told = agent.start.settings
     return NodeSettings(
         state=told["state"],
@@ -199,7 +204,7 @@ def node_of(agent: Agent) -> NodeSettings:
         node=agent.start.node,
         listen=told["listen"],
         join_listen=told["join_listen"],
-        peers=told["peers"],
+        peers={**told["peers"], **hints.read()},
         joined=told["joined"],
     )
 
@@ -220,9 +225,14 @@ async def body(
         dispatcher = Dispatcher(
             nursery, agent.clock, authorise=authoriser(RULES), on_bug=agent.report_bug
         )
-        node = node_of(agent)
+        hints = PeerHints(
+            files, lambda exc: agent.log.warning("hub.peers_not_kept", error=str(exc))
+        )
+        node = node_of(agent, hints)
         mesh = _mesh(agent, node, transport, dispatcher) if node.listen else None
-        replicated = ReplicatedLog.open(
+        replicated = open_or_return(
+            others=mesh is not None and (node.joined or bool(node.peers)),
+            on_damage=lambda exc: agent.log.error("hub.log_damaged", error=str(exc)),
             files=files,
             clock=agent.clock,
             entropy=agent.entropy,
@@ -233,7 +243,7 @@ async def body(
             settings=RaftSettings(heartbeat_s=HEARTBEAT_S),
         )
         agent.teardown = replicated.close
-        process = HubProcess(agent, replicated, states, transport, mesh, nursery)
+        process = HubProcess(agent, replicated, states, transport, mesh, hints, nursery)
         agent.statistics = process.core.statistics
         process.register(dispatcher)
         check_policy(dispatcher.methods(), RULES)
@@ -242,6 +252,7 @@ async def body(
         nursery.start_soon(process.client.run)
         await process.core.start(nursery)
         process.book.update()  # the log has been replayed, of which nobody was told
+        hints.update()
         process.bundles.collect()
         if mesh is not None:
             await nursery.start(process.bundles.run)

@@ -280,7 +280,8 @@ class DevCluster:
         """The host's process numbers of a node's agents, by role; `fence` and `template` too."""
         first = self.machine(node).pid
         assert first is not None, f"{node} is off"
-        space, found = namespace_of(first), {}
+        found: dict[str, int] = {}
+        space = namespace_of(first)
         for pid, words in processes():
             role = next((r for r, sign in SIGNS.items() if sign(words)), "")
             if role and namespace_of(pid) == space:

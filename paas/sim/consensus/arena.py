@@ -119,7 +119,9 @@ class Arena:
             member.die(power=crash.power)
             self.on_death(member)
             return False
-        except JournalFailed:
+        except (JournalFailed, OSError) as error:
+            self.record(f"{member.name} cannot start: {type(error).__name__}")
+            self.count("start-failed")
             member.die(power=False)
             self.on_death(member)
             return False

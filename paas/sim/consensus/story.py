@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -137,6 +138,10 @@ def run_seed(seed: int) -> Outcome:
         story.run()
     except Broken as broken:
         outcome.broken = str(broken)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{type(error).__name__}: {error}"
+        outcome.broken = f"error: {text}, {place.filename.split('/')[-1]} line {place.lineno}"
     outcome.trace = story.arena.trace()
     outcome.fired = story.arena.fired
     outcome.evaluated = story.arena.invariants.evaluated

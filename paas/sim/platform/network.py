@@ -58,7 +58,7 @@ class End(Protocol):
 class Connection:
     """One epoch of a pair on a channel."""
 
-    __slots__ = ("channel", "due_s", "ends", "epoch", "flight_bytes", "held", "open", "pieces")
+    __slots__ = ("channel", "due_s", "ends", "epoch", "flight_bytes", "held", "open", "others", "pieces")
 
     def __init__(self, channel: str, epoch: int, ends: dict[str, End]) -> None:
         self.channel = channel
@@ -71,9 +71,11 @@ class Connection:
         """On their way to this end, due at `due_s`, not yet taken by an action."""
         self.held: dict[str, list[bytes]] = {name: [] for name in ends}
         self.flight_bytes = dict.fromkeys(ends, 0)
+        one, two = ends
+        self.others = {one: two, two: one}
 
     def other(self, name: str) -> str:
-        return next(end for end in self.due_s if end != name)
+        return self.others[name]
 
 
 class Network:

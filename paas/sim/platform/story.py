@@ -22,6 +22,7 @@ from paas.sim.platform.faults import Faults
 from paas.sim.platform.invariants import Broken
 from paas.sim.platform.machine import Machine
 from paas.sim.platform.mischief import Orders
+from paas.sim.platform.shortcuts import shared
 from paas.sim.platform.world import World
 
 SECONDS_DEFAULT = 300.0
@@ -66,7 +67,7 @@ class Story:
 
     def run(self) -> None:
         """Raises Broken, or whatever else ended it."""
-        with _listening(self.world):
+        with _listening(self.world), shared():
             self.world.run(self._main)
 
     async def _main(self) -> None:

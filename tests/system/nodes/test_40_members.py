@@ -78,7 +78,7 @@ def test_a_node_is_emptied_gracefully_and_used_again(cluster: DevCluster) -> Non
     bound = cluster.create(ACTOR, constraints=[f"node={victim}"])
     assert there
     with Census(created, program="actor.py") as census:
-        said = cluster.say("nodes", "drain", victim, "--grace", "5s", "--timeout", "40s", status=8)
+        said = cluster.say("nodes", "drain", victim, "--grace", "2s", "--timeout", "5s", status=8)
         cluster.until(lambda: all(cluster.component(c)["state"] == "available" for c in created))
     assert bound[:8] in said.stdout  # it may be nowhere else, and stays
     for one in there:
@@ -131,8 +131,8 @@ def test_a_removed_node_is_out_for_good(cluster: DevCluster) -> None:
     (spare,) = observers(cluster)
     victim = next(name for name in voters(cluster) if name != cluster.leader())
     cluster.run("nodes", "drain", victim)
-    cluster.run("nodes", "remove", victim, "--yes")
     left = [name for name in cluster.names if name != victim]
+    cluster.run("nodes", "remove", victim, "--yes", "--node", left[0])
     cluster.hurt.add(victim)
     cluster.until(lambda: sorted(cluster.nodes()) == left)
     cluster.until(lambda: voters(cluster) == left)  # the observer has taken its place
@@ -172,12 +172,14 @@ def test_a_cluster_that_lost_its_majority_goes_on_with_what_is_left(tmp_path: Pa
     joining = f"127.0.0.1:{ports[0] + 1}"
     try:
         first.run("cluster", "init", "--name", "lab", "--listen", f"127.0.0.1:{ports[0]}")
-        for one, at in ((second, ports[1]), (third, ports[2])):
+        for one, name, at in ((second, "n2", ports[1]), (third, "n3", ports[2])):
             token = first.run("cluster", "token", "-o", "name").stdout.strip()
-            one.join(joining, token, listen=f"127.0.0.1:{at}")
+            one.join(joining, token, listen=f"127.0.0.1:{at}", name=name)
         first.until(lambda: first.count_of("voter") == 2, "three nodes do not vote")
         first.run("push", str(SOURCE))
-        first.run("create", ACTOR, "--name", "kept", "--constraint", "node=n1")
+        for name in ("n2", "n3"):
+            first.run("nodes", "cordon", name)
+        first.run("create", ACTOR, "--name", "kept")
         for one in (second, third):
             one.destroy()
         # Two of three voters are gone: nothing is written any more.
@@ -195,10 +197,12 @@ def test_a_cluster_that_lost_its_majority_goes_on_with_what_is_left(tmp_path: Pa
         for name in ("n2", "n3"):
             first.run("nodes", "remove", name, "--force", "--yes")
         token = first.run("cluster", "token", "-o", "name").stdout.strip()
-        fourth.join(joining, token, listen=f"127.0.0.1:{ports[3]}")
+        fourth.join(joining, token, listen=f"127.0.0.1:{ports[3]}", name="n4")
         first.until(lambda: set(first.nodes()) == {"n1", "n4"}, "nobody joins any more")
         first.until(lambda: first.nodes()["n4"]["state"] == "available", "n4 is not available")
-        first.run("create", ACTOR, "--name", "grown", "--constraint", "node=n4")
+        first.run("nodes", "cordon", "n1")
+        first.run("create", ACTOR, "--name", "grown")
+        assert first.component("grown")["node"] == "n4"
     finally:
         for one in (first, second, third, fourth):
             one.destroy()
