@@ -413,7 +413,7 @@ class Api:
         instance = self._find_monitored(params.component)
         if instance is None:
             number = watches.open(peer, DOWN, params.component, 0)
-            self._controller.soon(self._controller.down_already, peer, number, params.component)
+            self._controller.soon(self._monitor_unknown, peer, number, params)
             return messages.MonitorResult(watch=number)
         # Who renews a monitor may know of a later incarnation than this replica does yet.
         newest = max(instance.newest, params.incarnation)
@@ -422,8 +422,20 @@ class Api:
             self._controller.soon(self._controller.down_already, peer, number, instance.id)
         return messages.MonitorResult(watch=number, incarnation=newest)
 
+    async def _monitor_unknown(self, peer: Any, number: int, params: messages.Monitor) -> None:
+        """Forgotten, or not known here yet?  What was acknowledged elsewhere has to come first."""
+        while not peer.closed:
+            try:
+                await self._log.barrier()
+                break
+            except PlatformError:
+                await trio.sleep(limits.BARRIER_RETRY_S)
+        instance = self._state.instances.get(params.component)
+        if instance is None or instance.is_over(params.incarnation or instance.newest):
+            await self._controller.down_already(peer, number, params.component)
+
     def _find_monitored(self, target: str) -> Instance | None:
-        """None for an identifier of a component that is forgotten by now: it certainly ended."""
+        """None for an identifier that this replica does not know: forgotten, or quite new."""
         try:
             return self._state.instances.resolve(target)
         except PlatformError as error:

@@ -114,3 +114,6 @@ assert CREATE_COUNT_MAX <= COMPONENTS_MAX
 assert CREATE_COUNT_MAX * 48 < RESULT_BYTES_MAX, "an id is 40 digits and its frame"
 assert CONFIGURATION_BYTES_MAX <= COMMAND_BYTES_MAX // 2
 assert PROCEDURE_BACKOFF.cap_s < PROPOSE_TIMEOUT_S
+
+BARRIER_RETRY_S = 0.5
+"""How often a replica without a leader tries to find out what it may have missed."""

@@ -276,11 +276,12 @@ class Presence:
     async def _leave(self) -> None:
         """This node was removed: end what runs, and say so if there is somebody to hear it."""
         self._holder.drop()
-        self._until_s = NEVER_S
+        had_lease, self._until_s = self._until_s != math.inf, NEVER_S
         empty = False
         while not empty or self._own() is not None:
             try:
                 if not empty:
+                    await self._end_lease(had_lease)
                     await self._clear()
                     empty = True
                 if (node := self._own()) is not None:
@@ -291,6 +292,20 @@ class Presence:
                 await trio.sleep(limits.REPORT_RETRY_S)
         self._removed.set()
         await trio.sleep_forever()
+
+    async def _end_lease(self, had_lease: bool) -> None:
+        """Return when the fence lets nothing start any more.
+
+        Only then may it be said that nothing runs: a keeper that has not heard of the removal might
+        start something after the clearing.  An extension on its way ends no later than that, too.
+        """
+        end_s = self._clock.monotonic_s() + limits.LEASE_S
+        if not had_lease:
+            async with self._fence_lock:
+                await self._fence.extend(end_s)
+        # Nothing announces the passing of this clock, whose rate differs from the event loop's.
+        while (left_s := end_s - self._clock.monotonic_s()) > 0:  # noqa: ASYNC110
+            await trio.sleep(left_s)
 
     # -- renewing --------------------------------------------------------------------------------
 

@@ -154,8 +154,9 @@ class Journal:
             end = start + length
         self._check_tail(image, end)
         self._end, self._allocated = end, limit
-        remains = image[end:].rstrip(b"\0")
-        if remains:
+        tail = image[end:]
+        if tail != bytes(len(tail)):  # at once; stripping zeros goes one by one
+            remains = tail.rstrip(b"\0")
             logger.warning("journal %s: dropped a torn tail at %d", self._name, end)
             file.write(end, bytes(len(remains)))
         file.sync()

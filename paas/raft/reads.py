@@ -104,6 +104,7 @@ class Reads:
         self._known: list[tuple[int, int, int]] = []  # number, index, term: to be applied
         self._outcomes: list[ReadOutcome] = []
         self._echoed: dict[str, int] = {}
+        self._led_term = 0
 
     # -- in --------------------------------------------------------------------------------------
 
@@ -117,8 +118,12 @@ class Reads:
         self._known = [known for known in self._known if known[0] != number]
 
     def echoed(self, peer: str, sequence: int) -> None:
-        """A peer answered this append, in our term."""
-        if sequence > self._echoed.get(peer, 0):
+        """A peer answered this append, in our term.
+
+        It is ours only while we lead: an append of an earlier life, in a term that goes on after
+        it, had a number, too, and those of this life have not reached it yet.
+        """
+        if self._host.is_leader and sequence > self._echoed.get(peer, 0):
             self._echoed[peer] = sequence
 
     def requested(self, peer: str, message: ReadRequest) -> None:
@@ -170,6 +175,9 @@ class Reads:
 
     def _lead(self) -> None:
         host = self._host
+        if self._led_term != host.term:
+            self._led_term = host.term
+            self._echoed.clear()
         if self._request is not None:
             self._asked = self._request.local + self._asked
             self._request = None

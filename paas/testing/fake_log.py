@@ -91,6 +91,9 @@ class FakeLog:
     def applied(self) -> int:
         return len(self.entries)
 
+    async def barrier(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     def view(self) -> LogView:
         """The log as one node has it."""
         return LogView(self)
@@ -131,3 +134,8 @@ class LogView:
 
     def applied(self) -> int:
         return self._log.applied()
+
+    async def barrier(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self.connected:
+            raise PlatformError("unavailable", "there is no majority")

@@ -129,6 +129,7 @@ class Arena:
             self.record(f"{member.name} refuses to start: {error.code}")
             self.count(f"refused-{error.code}")
             member.die(power=False)
+            self.on_death(member)
             return False
         mute = member.replica.returning.mute
         self.record(f"{member.name} starts, mute {mute}")

@@ -20,6 +20,7 @@ from paas.controller import messages
 from paas.hub.messages import CALL, Call
 from paas.rpc.connection import Connection
 from paas.rpc.envelope import Form
+from paas.sim.platform import limits
 from paas.sim.platform.cluster import Cluster
 from paas.sim.platform.machine import Machine
 from paas.wire import codec
@@ -115,7 +116,8 @@ class Client:
 
     async def _something(self) -> None:
         chance, living = self._world.random, self._living()
-        if len(living) < self._wanted * chance.uniform(0.6, 1.2):
+        room = self._cluster.filled() < limits.FILLED_MAX
+        if room and len(living) < self._wanted * chance.uniform(0.6, 1.2):
             await self._create()
             return
         act: Callable[[str], Any] = chance.choices(

@@ -7,6 +7,7 @@ from typing import Any
 
 import trio
 
+from paas.assembly.hub import HEARTBEAT_S
 from paas.assembly.hub_core import States
 from paas.raft.machine import Applied
 from paas.raft.settings import RaftSettings
@@ -89,7 +90,8 @@ class Cluster:
         self.machines: dict[str, Machine] = {}
         self.types = types()
         self.oracle.memory_of = self._memory_of
-        self.heartbeat_s = world.random.choice((0.1, 0.2, 0.2, 0.2))
+        self.heartbeat_s = world.random.choice((0.1, HEARTBEAT_S, HEARTBEAT_S, 0.2))
+        self.memory_bytes = world.random.choice(MEMORY_BYTES)
         self.compaction = world.random.choice((60, 300, 20_000))
         self.never_joined: dict[str, None] = {}
         """Machines that no cluster admitted."""
@@ -133,10 +135,10 @@ class Cluster:
             settings=self._settings(),
             told=told,
             joins=not first,
-            memory_bytes=MEMORY_BYTES,
+            memory_bytes=self.memory_bytes,
             kernel=self._kernel,
         )
-        self.witness.room[name] = int(MEMORY_BYTES * MEMORY_OVERCOMMIT)
+        self.witness.room[name] = int(self.memory_bytes * MEMORY_OVERCOMMIT)
         self.machines[name] = machine
         return machine
 
@@ -144,8 +146,8 @@ class Cluster:
         heartbeat_s = self.heartbeat_s
         return RaftSettings(
             heartbeat_s=heartbeat_s,
-            election_min_s=0.35 + heartbeat_s * 1.8,
-            election_max_s=0.8 + heartbeat_s * 1.8,
+            election_min_s=max(0.4, 3.2 * heartbeat_s),
+            election_max_s=max(0.8, 6.0 * heartbeat_s),
             compaction_entries=self.compaction,
             sync_in_thread=False,
         )
@@ -206,6 +208,12 @@ class Cluster:
         broken = Broken("no-bug", f"{where}: {type(error).__name__}: {error}")
         broken.__cause__ = error
         self.world.fail(broken)
+
+    def filled(self) -> float:
+        """Which part of what three nodes could take is taken, or asked for."""
+        lives = self.oracle.lives.values()
+        used = sum(self._memory_of(life.type) for life in lives if not life.over)
+        return used / (3 * self.memory_bytes * MEMORY_OVERCOMMIT)
 
     # -- looking ---------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ After every event
   log-matching         an index and a term name one entry, in every log
   committed-fixed      at an applied index always the same entry, on every replica, in every life
   outcome-equal        the same entry has the same result and events everywhere
+  applied-once         no command is applied twice, however often it is proposed
+  primary-decides      a component is placed by the primary of its virtual node, in its epoch
   create-once          a request to create, however often repeated, created once
   unique-names         a name belongs to one component that has not ended
   join-position        position and count of a joining are those of the order of the log
@@ -36,7 +38,8 @@ from __future__ import annotations
 from collections import Counter
 
 NAMES = (
-    *("one-leader", "log-matching", "committed-fixed", "outcome-equal", "create-once"),
+    *("one-leader", "log-matching", "committed-fixed", "outcome-equal", "applied-once"),
+    *("primary-decides", "create-once"),
     *("unique-names", "join-position", "tokens-grow", "ring-epochs", "capacity", "ended-once"),
     *("restart-intensity", "lost-is-empty", "runs-once", "incarnations-grow"),
     *("within-capacity", "monitor-once", "one-outcome", "pair-order", "acknowledged", "no-bug"),

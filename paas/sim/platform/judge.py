@@ -33,6 +33,7 @@ def judge(cluster: Cluster) -> None:
     )
     text = f"{verdict.answer} for {verdict.key}: {list(verdict.longest)[:20]}"
     cluster.invariants.require("linearizable", verdict.ok, text)
+    cluster.world.record(f"messages {cluster.network.messages} actions {cluster.world.actions}")
 
 
 def _replicas(cluster: Cluster, hubs: list[HubLife]) -> None:

@@ -9,8 +9,11 @@ LEADER_WITHIN_S = 5.0
 REST_S = 25.0
 """The last part of that: clients and components rest, too, and a mess they left is cleared up."""
 
-MEMORY_BYTES = 256 << 20
-"""Of one node."""
+MEMORY_BYTES = (128 << 20, 256 << 20)
+"""Of one node; drawn once a seed.  The scheduler gives out MEMORY_OVERCOMMIT times as much."""
+
+FILLED_MAX = 0.65
+"""Clients create no more than this part of what the three smallest nodes could take."""
 
 COMPONENTS_WANTED = (6, 10, 14)
 """About how many components clients keep alive; drawn once a seed."""

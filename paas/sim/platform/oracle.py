@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from paas.controller.commands import CreateInstances
+from paas.base.ids import Id, virtual_node
+from paas.controller.commands import CreateInstances, PlaceInstance
 from paas.controller.messages import (
     ComponentChanged,
     ComponentCreated,
@@ -77,6 +78,7 @@ class Oracle:
         self.memory_of: Callable[[str], int] = lambda _type: 0
         self._invariants = invariants
         self._entries: dict[tuple[int, int], bytes] = {}
+        self._stamps: dict[tuple[str, int], int] = {}
         self._requests: dict[str, list[str]] = {}
         self._epochs: dict[int, int] = {}
 
@@ -111,7 +113,11 @@ class Oracle:
         self._first(index, data, applied, states)
 
     def _first(self, index: int, data: bytes, applied: Applied, states: Any) -> None:
-        cmd = decode(data)[1]
+        stamp, cmd = decode(data)
+        if not applied.repeated:
+            first = self._stamps.setdefault(stamp.identity, index)
+            text = f"{type(cmd).__name__} {stamp.identity} at {first} and at {index}"
+            self._invariants.require("applied-once", first == index, text)
         word = "repeated" if applied.repeated else applied.error.code if applied.error else "ok"
         self.world.record(f"applied {index} {type(cmd).__name__} {word}")
         for event in applied.events:
@@ -121,6 +127,8 @@ class Oracle:
                 self._created(cmd, applied.result)
             elif isinstance(cmd, JoinGroups):
                 self._joined(cmd.component, applied.result)
+            elif isinstance(cmd, PlaceInstance):
+                self._placed(cmd, states)
 
     # -- results ---------------------------------------------------------------------------------
 
@@ -131,6 +139,12 @@ class Oracle:
         first = self._requests.setdefault(request, result["components"])
         text = f"{request} created {first} and {result['components']}"
         self._invariants.require("create-once", first == result["components"], text)
+
+    def _placed(self, cmd: PlaceInstance, states: Any) -> None:
+        number = virtual_node(Id(cmd.component))
+        decides = (states.ring.primary(number), states.ring.epoch(number))
+        text = f"{cmd.by} since {cmd.ring_epoch} placed {cmd.component[:8]}, not {decides}"
+        self._invariants.require("primary-decides", decides == (cmd.by, cmd.ring_epoch), text)
 
     def _joined(self, component: str, result: Any) -> None:
         for group, token in result["token"].items():

@@ -158,7 +158,7 @@ def test_a_removed_node_is_out_for_good(cluster: DevCluster) -> None:
     address = cluster.nodes()[left[0]]["address"].partition(":")[0]
     said = fresh.join(address, token, name=victim, listen=f"127.0.0.1:{port()}", status=None)
     assert said.returncode != 0
-    assert "removed" in said.stderr
+    assert "conflict" in said.stderr
 
 
 def port() -> int:
