@@ -18,6 +18,7 @@ from paas import __version__
 from paas.assembly.address_book import AddressBook, NoMesh
 from paas.assembly.container_port import ContainerNotices, ContainerPort
 from paas.assembly.directory import StateDirectory
+from paas.assembly.disk_owner import claim
 from paas.assembly.hub_core import POLICY, HubCore, HubPorts, Log, States, authoriser
 from paas.assembly.joining_face import POLICY as JOINING_POLICY
 from paas.assembly.joining_face import JoiningFace
@@ -220,6 +221,7 @@ async def body(
     states = States()
     files = SystemFiles(agent.directories["hub"])
     files.lock()
+    claim(files, cluster=agent.start.cluster, node=agent.start.node)
     transport = await secure_transport(agent)
     async with trio.open_nursery() as nursery:
         dispatcher = Dispatcher(

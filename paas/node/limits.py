@@ -82,6 +82,9 @@ CAUGHT_UP_ENTRIES = 1_000
 CAUGHT_UP_S = 1.0
 """An observer that was heard of within this time may become a voter."""
 
+FAREWELL_S = 1.0
+"""A removed node stays a member of the log for so long, to hear that its removal is committed."""
+
 MEMBERSHIP_CHECK_S = 1.0
 """Between two looks of the leader at who votes."""
 

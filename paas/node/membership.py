@@ -198,8 +198,12 @@ def _hand_over(members: Members) -> Change | Transfer | None:
 
 
 def _out(members: Members) -> Change | None:
-    for name in (*members.observers, *members.voters):
+    """Who is to be removed votes no more, and hears of its removal before it goes."""
+    for name in members.voters:
         if members.leaving(name) and name != members.leader:
+            return members.observing(name, "is being removed from the cluster")
+    for name in members.observers:
+        if name in members.removed:
             return members.without(name, "was removed from the cluster")
     return None
 

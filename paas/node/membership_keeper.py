@@ -123,6 +123,10 @@ class MembershipKeeper:
     def _alone(self) -> bool:
         return self._register.alone(self._node)
 
+    def _count(self) -> int:
+        configuration = self._log.configuration
+        return len({*configuration.voters, *configuration.observers})
+
     async def _step(self) -> bool:
         """Make one change, if there is one to make; was one made?"""
         change = self._next()
@@ -134,6 +138,8 @@ class MembershipKeeper:
             if isinstance(change, Transfer):
                 await self._log.transfer_leadership(change.to)
             else:
+                if len({*change.voters, *change.observers}) < self._count():
+                    await trio.sleep(limits.FAREWELL_S)
                 await self._log.change_configuration(change.voters, change.observers)
         except PlatformError as exc:
             self.change = f"{change.reason}; not done: {exc.code}"

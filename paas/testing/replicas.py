@@ -39,6 +39,9 @@ NODES = ("a", "b", "c")
 ROOT = Path(__file__).resolve().parents[2]
 SHIM_SOURCE = ROOT / "tests" / "system" / "raft" / "shim.c"
 CUT_STATUS = 99
+SYNC_US = 4_000
+"""The disks of the shim take so long for a sync, at most."""
+
 _CUT = re.compile(r"shim: cut kept=(\d+) torn=(\d+) dropped=(\d+) names=(\d+)")
 
 
@@ -95,6 +98,7 @@ class Shim:
             "SHIM_ROOT": str(root),
             "SHIM_CONTROL": str(control),
             "SHIM_SEED": str(self.random.getrandbits(32)),
+            "SHIM_SYNC_US": str(SYNC_US),
         }
 
 
@@ -198,10 +202,13 @@ class ReplicaCluster:
             os.write(self._orders[node], what.encode())
 
     def cut(self, *nodes: str) -> None:
-        """The power fails, for all of these at once."""
+        """The power fails, for all of these at once: often just when something is to be synced."""
+        assert self.shim is not None
+        for node in nodes:
+            self.order(node, self.shim.random.choice("cnn"))
+        time.sleep(0.1)
         for node in nodes:
             self.order(node, "c")
-        for node in nodes:
             status = self.processes[node].wait(timeout=60)
             if status != CUT_STATUS:
                 raise AssertionError(f"{node} ended with {status}: {self.said(node)[-2000:]}")

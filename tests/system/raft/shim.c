@@ -9,11 +9,12 @@
    Bytes read from the descriptor SHIM_CONTROL are orders:
      c   power cut: of each file a random part of the unsynced changes survives (whole writes, or
          single sectors of 512 bytes), of the names those up to a random one; then the process ends
+     n   the same, when one of the next syncs is asked for
      e   the next sync of a file fails with EIO, and a random part of what it was to save is lost
      f   the disk is full: what would make a file longer fails with ENOSPC
      r   there is room again
 
-   SHIM_SEED decides what "random" is.  The process ends with status 99 after a cut, and says on
+   SHIM_SEED decides what "random" is.  A sync takes up to SHIM_SYNC_US microseconds.  The process ends with status 99 after a cut, and says on
    standard error how much it took back.  Orders are carried out under the lock that every change
    takes, so a cut is one moment in time: what was answered before it was synced before it. */
 
@@ -71,7 +72,8 @@ static int file_of[FDS_MAX];    /* 0: none; -1: the directory; else number + 1 *
 static struct name_change *names;
 static size_t name_count, name_room;
 static unsigned kept_count;
-static int full, fail_sync, control = -1;
+static int full, fail_sync, control = -1, syncs_left = -1;
+static uint64_t sync_us;
 static uint64_t chance_state = 88172645463325252u;
 static size_t kept_whole, torn, dropped, names_undone;
 
@@ -368,6 +370,7 @@ static void *obey(void *nothing) {
     while (read(control, &order, 1) == 1) {
         pthread_mutex_lock(&lock);
         if (order == 'c') power_cut();
+        if (order == 'n') syncs_left = chance(6);
         if (order == 'e') fail_sync = 1;
         if (order == 'f') full = 1;
         if (order == 'r') full = 0;
@@ -389,6 +392,7 @@ __attribute__((constructor)) static void begin(void) {
     control = atoi(orders);
     if (seed) chance_state = strtoull(seed, NULL, 10) * 2654435769u + 88172645463325252u;
     for (int i = 0; i < 20; i++) chance(2);
+    if (getenv("SHIM_SYNC_US")) sync_us = strtoull(getenv("SHIM_SYNC_US"), NULL, 10);
     if (pthread_create(&thread, NULL, obey, NULL)) die("thread");
 }
 
@@ -496,6 +500,12 @@ int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
 /* -2: not ours */
 static int sync_ours(int fd) {
+    if (fd < 0 || fd >= FDS_MAX || !file_of[fd]) return -2;
+    pthread_mutex_lock(&lock);
+    uint64_t pause_us = sync_us ? chance(sync_us) : 0;
+    if (syncs_left >= 0 && syncs_left-- == 0) power_cut();
+    pthread_mutex_unlock(&lock);
+    if (pause_us) usleep(pause_us);
     pthread_mutex_lock(&lock);
     int done = -2;
     struct file *file = file_at(fd);

@@ -159,13 +159,20 @@ def test_five_voters_become_three_when_two_have_failed_and_not_when_they_are_off
     assert members_after(step(names(1, 2, 3, 4), names(5), failed)) == (names(1, 2, 3), names(4, 5))
 
 
-def test_a_removed_node_is_out_and_one_not_known_yet_is_left_alone() -> None:
+def test_a_removed_node_votes_no_more_then_is_out_and_one_not_known_yet_is_left_alone() -> None:
     nodes = [node("n1"), node("n2"), node("n4")]
     found = step(names(1, 2, 3), names(4), nodes, removed=["n3"])
-    assert members_after(found) == (names(1, 2), names(4))
+    assert members_after(found) == (names(1, 2), names(3, 4))
+    found = step(names(1, 2), names(3), nodes[:2], removed=["n3"])
+    assert members_after(found) == (names(1, 2), ())
     assert step(names(1, 2, 3), (), [node("n1")]) is None
-    leaving = [*nodes, node("n3", S.DESTROYING)]
-    assert members_after(step(names(1, 2, 3), names(4), leaving)) == (names(1, 2), names(4))
+
+
+def test_a_node_that_is_being_removed_follows_the_log_until_that_is_done() -> None:
+    nodes = [node("n1"), node("n2"), node("n3", S.DESTROYING)]
+    assert members_after(step(names(1, 2, 3), (), nodes)) == (names(1, 2), names(3))
+    found = step(names(1, 2), names(3), nodes)
+    assert found is None or "n3" in members_after(found)[1]
 
 
 def test_a_leader_that_is_to_go_hands_over_and_is_never_removed_itself() -> None:
@@ -321,7 +328,9 @@ def test_the_end_is_an_odd_number_of_voters_as_large_as_can_be(situation: Situat
         return  # nobody can take over
     able = [n.name for n in end.nodes if n.present and not n.draining]
     members = set(end.voters) | set(end.observers)
-    assert members == {n.name for n in end.nodes if n.state is not S.DESTROYING}
+    staying = {n.name for n in end.nodes if n.state is not S.DESTROYING}
+    assert staying <= members <= {n.name for n in end.nodes}
+    assert set(end.voters) <= staying, "who is to be removed hears of it, and votes no more"
     if has_majority(end):
         assert len(end.voters) % 2 == 1
         assert len(end.voters) <= end.wanted_max
