@@ -445,6 +445,27 @@ COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        ("simulate",),
+        DEVELOP,
+        "run the whole platform on virtual time, with faults drawn from a seed",
+        "simulate:simulate",
+        (
+            ("simulate --seed 7", "one run of 300 simulated seconds; what happened, what held"),
+            ("simulate --seed 7 --story story.txt", "with a line for each event in a file"),
+            ("simulate --seeds 0-199 --jobs 2", "many; a run that tested nothing fails"),
+        ),
+        options=(
+            Option(("--seed",), "the seed of one run", kind="int", metavar="N"),
+            Option(("--seeds",), "first and last seed", default="", metavar="A-B"),
+            Option(("--nodes",), "how many nodes; 0: 3 to 5", kind="int", default=0, metavar="N"),
+            Option(("--seconds",), "simulated time of a run", kind="int", default=300, metavar="N"),
+            Option(("--jobs",), "processes, for many seeds", kind="int", default=2, metavar="N"),
+            Option(("--story",), "write a line for each event", default="", metavar="FILE"),
+            Option(("--quiet", "-q"), "one line", kind="flag", default=False),
+        ),
+        more="The same seed is the same run; one that fails says how to run it again.",
+    ),
+    Command(
         ("agent", "run"),
         OPERATE,
         "run one agent of the platform in this process (what systemd starts)",

@@ -25,6 +25,7 @@ from paas.raft import configuration
 from paas.raft.adapters import Nodes
 from paas.raft.configuration import Configuration, History
 from paas.raft.engine import Peer
+from paas.raft.reads import Reads
 from paas.raft.returning import Returning
 from paas.raft.settings import RaftSettings
 
@@ -52,6 +53,7 @@ class Host(Protocol):
     clock: Clock
     settings: RaftSettings
     returning: Returning
+    reads: Reads
 
     @property
     def is_leader(self) -> bool: ...
@@ -204,6 +206,9 @@ class Members:
         host = self._host
         if name == host.node:
             return True
+        if not self.is_member(name):
+            return host.is_connected(name)
+        # The library takes the moment of the election for an answer of everybody.
         heard_s = host._get("lastResponseTime").get(host.peer(name), -math.inf)
         recent = host.clock.monotonic_s() - heard_s < host.settings.leader_fallback_s
-        return host.is_connected(name) and (recent or not self.is_member(name))
+        return host.is_connected(name) and recent and host.reads.has_answered(name)

@@ -126,6 +126,10 @@ class Reads:
         if self._host.is_leader and sequence > self._echoed.get(peer, 0):
             self._echoed[peer] = sequence
 
+    def has_answered(self, peer: str) -> bool:
+        """Has it answered any append of this leader's term?"""
+        return self._led_term == self._host.term and peer in self._echoed
+
     def requested(self, peer: str, message: ReadRequest) -> None:
         if self._host.is_leader and len(self._remote) < READS_MAX:
             self._remote.append((peer, message.number))

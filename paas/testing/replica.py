@@ -66,6 +66,7 @@ class CountOn(msgspec.Struct, frozen=True, kw_only=True):
 
     client: str
     number: int
+    filler: str = ""
 
 
 class Words:
@@ -158,6 +159,7 @@ class Count(Params, frozen=True, kw_only=True):
 
     client: str
     number: int
+    filler: str = ""
 
 
 class Look(Params, frozen=True, kw_only=True):
@@ -228,7 +230,7 @@ class Handlers:
 
     async def count(self, params: Count, context: Context) -> Nothing:
         await self.log.propose(
-            CountOn(client=params.client, number=params.number),
+            CountOn(client=params.client, number=params.number, filler=params.filler),
             timeout_s=context.timeout_s,
             request_id=(params.client, params.number),
         )

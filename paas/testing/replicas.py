@@ -42,6 +42,12 @@ CUT_STATUS = 99
 SYNC_US = 4_000
 """The disks of the shim take so long for a sync, at most."""
 
+CUT_WITHIN_S = 0.4
+"""When nothing was to be synced for so long, the power fails anyway."""
+
+FILLER = "x" * 900
+"""Makes a command longer than a sector."""
+
 _CUT = re.compile(r"shim: cut kept=(\d+) torn=(\d+) dropped=(\d+) names=(\d+)")
 
 
@@ -201,26 +207,36 @@ class ReplicaCluster:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders[node], what.encode())
 
-    def cut(self, *nodes: str) -> None:
+    async def cut(self, *nodes: str) -> None:
         """The power fails, for all of these at once: often just when something is to be synced."""
         assert self.shim is not None
         for node in nodes:
             self.order(node, self.shim.random.choice("cnn"))
-        time.sleep(0.1)
+        with trio.move_on_after(CUT_WITHIN_S):
+            for node in nodes:
+                await self.ended(node)
         for node in nodes:
             self.order(node, "c")
-            status = self.processes[node].wait(timeout=60)
+        for node in nodes:
+            status = await self.ended(node)
             if status != CUT_STATUS:
                 raise AssertionError(f"{node} ended with {status}: {self.said(node)[-2000:]}")
+
+    async def ended(self, node: str) -> int:
+        """Wait until its process is over; the status."""
+        with trio.fail_after(60):
+            while (status := self.processes[node].poll()) is None:  # noqa: ASYNC110 -- no event
+                await trio.sleep(0.005)
+        return status
 
     def kill(self, node: str) -> None:
         self.processes[node].kill()
         self.processes[node].wait()
 
-    def end(self, node: str) -> None:
+    async def end(self, node: str) -> None:
         """Stop it in order."""
         self.processes[node].send_signal(signal.SIGTERM)
-        self.processes[node].wait(timeout=60)
+        await self.ended(node)
 
     def stop(self) -> None:
         for process in self.processes.values():
@@ -287,6 +303,7 @@ class Writers:
     cluster: ReplicaCluster
     count: int = 8
     period_s: float = 1 / 40
+    filler: str = FILLER
     acknowledged: dict[str, int] = field(default_factory=dict)
     attempts: int = 0
     stopped: bool = False
@@ -321,9 +338,10 @@ class Writers:
             begun_s = trio.current_time()
             number = self.acknowledged.get(client, 0) + 1
             self.attempts += 1
-            await peer.call(COUNT, Count(client=client, number=number), timeout_s=3)
+            count = Count(client=client, number=number, filler=self.filler)
+            await peer.call(COUNT, count, timeout_s=3)
             self.acknowledged[client] = number
-            await trio.sleep_until(begun_s + self.period_s)
+            await trio.sleep_until(begun_s + self.period_s * (0.5 + random.random()))
 
     async def more(self, count: int, within_s: float = 60.0) -> None:
         """Wait until so many more are acknowledged."""

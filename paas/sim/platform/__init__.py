@@ -1,1 +1,1 @@
-"""The whole platform in one process: hubs, containers and components on virtual time, from one seed."""
+"""The whole platform in one process: hubs, containers, components on virtual time, from a seed."""

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from typing import TextIO
 
 from paas.sim.platform import runner
 from paas.sim.platform.story import SECONDS_DEFAULT, Outcome, run_seed
@@ -62,26 +63,25 @@ def _one(arguments: argparse.Namespace) -> int:
             arguments.seed, nodes=arguments.nodes, seconds=arguments.seconds, text=text
         )
     core_s = time.process_time() - began_s
+    out = sys.stdout
     if not arguments.quiet:
-        _tell(outcome)
+        _tell(outcome, out)
     rate = outcome.simulated_s / max(core_s, 1e-9)
     word = "broken" if outcome.broken else "held"
-    print(
+    out.write(
         f"seed {outcome.seed}: {word}, {outcome.nodes} nodes, {outcome.simulated_s:.0f} simulated"
-        f" seconds at {rate:.0f} a second, trace {outcome.trace}"
+        f" seconds at {rate:.0f} a second, trace {outcome.trace}\n"
     )
     if not outcome.broken:
         return 0
-    print(outcome.broken)
-    print(f"replay: {runner.replay(outcome.seed, arguments.nodes, arguments.seconds)}")
+    again = runner.replay(outcome.seed, arguments.nodes, arguments.seconds)
+    out.write(f"{outcome.broken}\nreplay: {again}\n")
     return 1
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: Outcome, out: TextIO) -> None:
     for title, counts in (("happened", outcome.fired), ("checked", outcome.evaluated)):
-        print(f"{title}:")
-        for name, count in sorted(counts.items()):
-            print(f"    {name:36} {count:12,}")
+        runner.table(out, title, dict(sorted(counts.items())))
 
 
 if __name__ == "__main__":

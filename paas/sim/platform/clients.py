@@ -97,7 +97,7 @@ class Client:
         self._requests = 0
 
     async def run(self) -> None:
-        while not self.stopped:
+        while True:
             await trio.sleep(self._world.random.expovariate(1 / self._think_s))
             if self.stopped:
                 return

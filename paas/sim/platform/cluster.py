@@ -156,9 +156,7 @@ class Cluster:
         def program(container: Container) -> Program:
             command = container.order.bundle
             made = behaviour(self.world.random, command, calm=self.calm)
-            component = Component(
-                self.world, kernel, container, machine, self.witness, made
-            )
+            component = Component(self.world, kernel, container, machine, self.witness, made)
             self.witness.components[component.id] = component
             return component
 

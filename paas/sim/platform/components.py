@@ -98,12 +98,11 @@ class _NoRecords:
 class _Outbox:
     """What the relay would write to a component: given to it at once."""
 
-    bytes = 0
-
     def __init__(self, owner: Component) -> None:
+        self.bytes = 0
         self._owner = owner
 
-    def add(self, said: tuple[str, bytes]) -> None:
+    def add(self, said: tuple[str, Any]) -> None:
         self._owner.heard(*said)
 
 
@@ -254,7 +253,7 @@ class Component:
                 self._hub_request(on, request)
             except PlatformError as exc:
                 self._uplink.answer(on, request, exc)
-            if not self.alive:
+            if self._is_over():
                 return
         if self._uplink.newly_attached:
             self._uplink.newly_attached = False
@@ -268,6 +267,9 @@ class Component:
             self._now()
             self._relay.watches.hub_lost()
             self._lost()
+
+    def _is_over(self) -> bool:
+        return not self.alive
 
     def _lost(self) -> None:
         self._uplink.lost(self.world.random.random())
@@ -344,7 +346,7 @@ class Component:
             self._uplink.answer(on, request, body)
             self._flush()
 
-    # -- what it does by itself ----------------------------------------------------------------------
+    # -- what it does by itself ------------------------------------------------------------------
 
     def _act_later(self) -> None:
         self.world.after(self.world.random.expovariate(1 / self.behaviour.act_s), self._act)
@@ -382,9 +384,7 @@ class Component:
 
     def _numbered(self, target: str) -> tuple[int, msgspec.Raw]:
         number = self.sent[target] = self.sent.get(target, 0) + 1
-        return number, msgspec.Raw(
-            codec.pack({"from": self.key, "to": target, "n": number})
-        )
+        return number, msgspec.Raw(codec.pack({"from": self.key, "to": target, "n": number}))
 
     def join(
         self, groups: list[str], answer: Callable[[Any], None], *, unique: bool = False

@@ -47,7 +47,7 @@ class FedPeer(Peer):
         on_close: Callable[[Peer], None] | None = None,
     ) -> None:
         super().__init__(link, connection, sweeper, on_request, on_close=on_close)
-        self.scopes = Scopes()  # type: ignore[assignment]
+        self.scopes = Scopes()
         self.ended = False
 
     def feed(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A simulated machine: power, disk, clock, kernel; a hub and a container controller that come and go.
+"""A simulated machine: power, disk, clock, kernel; a hub and a container controller come and go.
 
     Machine ── Kernel (containers, fence)          outlives the agents
        ├── HubLife: HubCore on ReplicatedLog, mesh, door for harnesses, way to the containers

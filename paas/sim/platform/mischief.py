@@ -6,7 +6,7 @@ ends there.  Orders: cordon, drain, uncordon, remove a node, join a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -17,6 +17,7 @@ from paas.node.state import AddNode
 from paas.sim.platform.clients import Operator
 from paas.sim.platform.cluster import Cluster
 from paas.sim.platform.machine import Crash, Machine
+from paas.wire.registry import Method, P, R
 
 ROOM = 1 << 40
 
@@ -126,7 +127,7 @@ class Orders:
         """Nodes that are cordoned, as far as is known."""
 
     async def run(self) -> None:
-        while not self.stopped:
+        while True:
             await trio.sleep(self._chance.expovariate(1 / self._every_s))
             if self.stopped:
                 return
@@ -142,7 +143,7 @@ class Orders:
             self._world.count(name)
             self._world.record(f"order {name}")
 
-    def _choose(self) -> tuple[str, Callable[[], object]]:  # type: ignore[type-arg]
+    def _choose(self) -> tuple[str, Callable[[], Awaitable[None]]]:
         chance = self._chance.random()
         living = len(self._nodes())
         if chance < 0.25:
@@ -213,9 +214,8 @@ class Orders:
                 return
         raise PlatformError("unavailable", f"{machine.name} could not be admitted")
 
-    async def _ask(self, method: object, params: object, timeout_s: float = 6.0) -> None:
-        machine = self._any()
-        await self._operator.call(machine, method, params, timeout_s=timeout_s)  # type: ignore[arg-type,type-var]
+    async def _ask(self, method: Method[P, R], params: P, timeout_s: float = 6.0) -> None:
+        await self._operator.call(self._any(), method, params, timeout_s=timeout_s)
 
     async def uncordon_all(self) -> None:
         """All nodes take components again; tries until it is so."""

@@ -24,6 +24,7 @@ from paas.hub.state import GroupState
 from paas.node import leases
 from paas.node.granting import Granting
 from paas.node.leases import Grantor, Holder
+from paas.node.limits import LEASE_S, MARGIN_S
 from paas.node.messages import Renewed
 from paas.raft.dedup import Results
 from paas.sim.platform.kernel import Kernel
@@ -46,26 +47,26 @@ def _nothing(*_arguments: Any, **_fields: Any) -> None:
 
 def _impatient(self: Grantor, now_s: float, nodes: Any) -> Any:
     """The leader waits for half a second instead of a lease and its margin."""
-    before = leases.LEASE_S
-    leases.LEASE_S = 0.0
+    module: Any = leases
+    module.LEASE_S = 0.0
     try:
         return _overdue(self, now_s, nodes)
     finally:
-        leases.LEASE_S = before
+        module.LEASE_S = LEASE_S
 
 
 def _leads_at_once(self: Grantor, term: int, now_s: float) -> None:
     """A new leader takes every node for one that was silent since ever."""
     if term != self._term:
         _led(self, term, now_s)
-        self._led_s = now_s - leases.LEASE_S - leases.MARGIN_S
+        self._led_s = now_s - LEASE_S - MARGIN_S
 
 
 def _long_lease(self: Holder, number: int) -> float | None:
     """The node takes its lease for twice as long as it was granted."""
     deadline_s = _granted(self, number)
     if deadline_s is not None:
-        self.deadline_s = deadline_s = deadline_s + leases.LEASE_S
+        self.deadline_s = deadline_s = deadline_s + LEASE_S
     return deadline_s
 
 

@@ -1,4 +1,4 @@
-"""The wires between nodes: connections that behave as TCP under the mesh, and all that befalls them.
+"""The wires between nodes: connections as TCP under the mesh, and all that befalls them.
 
 One connection a pair of nodes and channel, with an epoch above every earlier one.  Bytes arrive in
 order, each once, after a delay that is drawn for each piece; between different pairs nothing is
@@ -58,7 +58,17 @@ class End(Protocol):
 class Connection:
     """One epoch of a pair on a channel."""
 
-    __slots__ = ("channel", "due_s", "ends", "epoch", "flight_bytes", "held", "open", "others", "pieces")
+    __slots__ = (
+        "channel",
+        "due_s",
+        "ends",
+        "epoch",
+        "flight_bytes",
+        "held",
+        "open",
+        "others",
+        "pieces",
+    )
 
     def __init__(self, channel: str, epoch: int, ends: dict[str, End]) -> None:
         self.channel = channel

@@ -37,7 +37,16 @@ GONE = frozenset({"destroyed", "failed"})
 class Life:
     """What the log says about one component."""
 
-    __slots__ = ("created_s", "ended", "ended_s", "name", "restarts", "state", "type", "was_available")
+    __slots__ = (
+        "created_s",
+        "ended",
+        "ended_s",
+        "name",
+        "restarts",
+        "state",
+        "type",
+        "was_available",
+    )
 
     def __init__(self, name: str, type_name: str, now_s: float) -> None:
         self.name = name

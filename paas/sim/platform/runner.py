@@ -9,6 +9,7 @@ never evaluated: a simulation that tested nothing must not look like one that fo
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -23,6 +25,7 @@ from paas.sim.platform.cluster import Cluster
 from paas.sim.platform.faults import DRAWN, Faults
 from paas.sim.platform.invariants import NAMES
 from paas.sim.platform.mischief import Orders
+from paas.sim.platform.mutants import switched_off
 from paas.sim.platform.story import SECONDS_DEFAULT, Outcome, run_seed
 from paas.sim.platform.world import World
 
@@ -72,9 +75,9 @@ class Report:
             file=out,
         )
         names = set(fault_classes())
-        _table(out, "faults", {n: self.fired[n] for n in sorted(names)})
-        _table(out, "seen", {n: c for n, c in sorted(self.fired.items()) if n not in names})
-        _table(out, "invariants evaluated", {n: self.evaluated[n] for n in NAMES})
+        table(out, "faults", {n: self.fired[n] for n in sorted(names)})
+        table(out, "seen", {n: c for n, c in sorted(self.fired.items()) if n not in names})
+        table(out, "invariants evaluated", {n: self.evaluated[n] for n in NAMES})
         for seed, text in sorted(self.broken.items()):
             print(f"seed {seed}: {text}", file=out)
             print(f"    replay: {replay(seed, self.nodes, self.seconds)}", file=out)
@@ -92,7 +95,7 @@ def replay(seed: int, nodes: int, seconds: float) -> str:
     return f"paas simulate --seed {seed}{chosen} --seconds {seconds:g}"
 
 
-def _table(out: TextIO, title: str, counts: dict[str, int]) -> None:
+def table(out: TextIO, title: str, counts: dict[str, int]) -> None:
     print(f"{title}:", file=out)
     for name, count in counts.items():
         print(f"    {name:36} {count:12,}", file=out)
@@ -172,10 +175,13 @@ class Worker:
 def work(source: TextIO, out: TextIO) -> None:
     """A worker's life: an order in, lines out."""
     order = json.load(source)
+    gc.disable()
     for seed in order["seeds"]:
         began_s = time.process_time()
-        outcome = run_seed(seed, nodes=order["nodes"], seconds=order["seconds"])
+        with switched_off(order["mutant"]) if order["mutant"] else nullcontext():
+            outcome = run_seed(seed, nodes=order["nodes"], seconds=order["seconds"])
         print(_line(outcome, time.process_time() - began_s), file=out, flush=True)
+        gc.collect()  # a world is a knot of references; most of it is garbage now
 
 
 def _line(outcome: Outcome, core_s: float) -> str:

@@ -1,6 +1,6 @@
 """One seed from beginning to end: build a cluster, work and storm, heal it, judge it.
 
-    0 ────────── storm, clients, operators ──────────── seconds - HEAL_S ── all is well ── judge
+0 ────────── storm, clients, operators ──────────── seconds - HEAL_S ── all is well ── judge
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ class Story:
         """The first node alone, then the others join it, all at once."""
         first = cluster.add("n1", first=True)
         first.power_on()
-        while not cluster.hubs():
-            await trio.sleep(0.1)
-        await first.hub.core.presence.wait_ready()  # type: ignore[union-attr]
+        await trio.sleep(1.0)
+        assert first.hub is not None
+        await first.hub.core.presence.wait_ready()
         async with trio.open_nursery() as nursery:
             for number in range(2, self.nodes + 1):
                 nursery.start_soon(orders.admit, cluster.add(f"n{number}", first=False))

@@ -87,7 +87,9 @@ class Witness:
         require("within-capacity", fits, f"{node} runs {used} of {self.room[node]} bytes")
 
     def ended(self, node: str, container: Container, reason: str) -> None:
-        self.world.record(f"{node} ends {container.component[:10]}/{container.incarnation} {reason}")
+        self.world.record(
+            f"{node} ends {container.component[:10]}/{container.incarnation} {reason}"
+        )
         if reason != "power":
             self.world.count(f"exit-{reason.split(':')[0]}")
         del self.running[container.component]

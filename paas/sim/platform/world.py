@@ -36,6 +36,14 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 """The simulated process that a task belongs to; tasks inherit it."""
 
 
+READINGS_MAX = 200_000
+"""Looks at the clock at one moment, before somebody is suspected to turn in a circle."""
+
+
+class StandsStill(Exception):
+    """Time does not pass, since tasks never all wait."""
+
+
 class _Runnable(deque[Any]):
     """Trio's queue of runnable tasks, without those of paused processes."""
 
@@ -78,6 +86,7 @@ class World(trio.abc.Clock):
         self.fired: Counter[str] = Counter()
         self.failure: BaseException | None = None
         self.actions = 0
+        self._readings = 0
         self.ended = False
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
@@ -143,6 +152,10 @@ class World(trio.abc.Clock):
         return None
 
     def current_time(self) -> float:
+        self._readings += 1
+        if self._readings > READINGS_MAX:
+            self._readings = 0
+            self.fail(StandsStill(f"time stands still at {self.now_s:.6f} s: somebody never waits"))
         return self.now_s
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
@@ -152,6 +165,7 @@ class World(trio.abc.Clock):
                 due_s, _, action, arguments = heapq.heappop(heap)
                 if due_s > self.now_s:
                     self.now_s = due_s
+                    self._readings = 0
                 self.actions += 1
                 action(*arguments)
                 if runnable and not (heap and heap[0][0] <= self.now_s):
@@ -161,20 +175,22 @@ class World(trio.abc.Clock):
             return 0.0
         if deadline < math.inf and deadline > self.now_s:
             self.now_s = deadline
+            self._readings = 0
         return 0.0
 
     # -- running ---------------------------------------------------------------------------------
 
     def run(self, main: Callable[[], Awaitable[None]]) -> None:
         """Run `main` in this world; raises the first failure."""
-        before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r.getstate()
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
-        trio_run._r.seed(self.seed)
+        scheduler: Any = trio_run
+        before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r.getstate()
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
+        scheduler._r.seed(self.seed)
         try:
             trio.run(self._main, main, clock=self, strict_exception_groups=True)
         finally:
-            trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
-            trio_run._r.setstate(before[1])
+            scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
+            scheduler._r.setstate(before[1])
         if self.failure is not None:
             raise self.failure
 

@@ -14,8 +14,8 @@
      f   the disk is full: what would make a file longer fails with ENOSPC
      r   there is room again
 
-   SHIM_SEED decides what "random" is.  A sync takes up to SHIM_SYNC_US microseconds.  The process ends with status 99 after a cut, and says on
-   standard error how much it took back.  Orders are carried out under the lock that every change
+   SHIM_SEED decides what "random" is.  A sync takes up to SHIM_SYNC_US microseconds.  The process
+   ends with status 99 after a cut, and says on standard error how much it took back.  Orders are carried out under the lock that every change
    takes, so a cut is one moment in time: what was answered before it was synced before it. */
 
 #define _GNU_SOURCE

@@ -194,7 +194,7 @@ def test_who_lost_its_disk_does_not_vote_before_it_was_forgotten_and_taken_in_ag
 
 
 def echo_of_an_earlier_life(cluster: Cluster) -> bool:
-    """The answer to an append of its last life reaches a leader that led, died and was elected anew."""
+    """The answer to an append of its last life reaches one who led, died and is elected anew."""
     leader = cluster.leader()
     mate, third = others(cluster, leader)
     for number in range(40):

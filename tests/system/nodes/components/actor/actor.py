@@ -41,7 +41,9 @@ def read_notes(inputs: Any, call: Call) -> Any:
 
 @component.operation("ask")
 def ask(inputs: Any, call: Call) -> Any:
-    """Any method of the component API, as this component."""
+    """Any method of the component API, as this component; in this life only, if one is named."""
+    if inputs.get("life", life) != life:
+        return {"error": "another-life", "life": life}
     try:
         return {"result": component.request(inputs["method"], inputs["params"])}
     except ComponentError as error:
