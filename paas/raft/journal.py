@@ -3,7 +3,7 @@
 Changes are made in memory and collected; `sync` writes them as one **batch** with one write and one
 fdatasync.  A batch is valid as a whole or not at all, by its checksum.
 
-    file  = header | batch | batch | ... | zeros (space filled ahead)
+    file  = header | mark | batch | batch | ... | zeros (space filled ahead)
     batch = magic, length, crc32, sequence, commit index | record, record, ...
     record = kind, index, term, length, payload        kinds: ENTRY TRUNCATE VOTE CLEAR
 
@@ -11,10 +11,14 @@ Rules
   - Append only.  Cutting the tail is a record, too; nothing that was synced is ever overwritten.
   - A batch is written after the one before it is durable.  So at recovery an invalid batch with
     nothing valid behind it is a torn tail, which was never promised and is dropped; an invalid
-    one with a valid one behind it is damage, and the journal is refused (`corrupt`).  Damage of
-    the very last batch cannot be told from a torn one; `close` writes an empty batch so that a
-    journal at rest has none.  The checksum covers the place in the file and a salt of the file,
-    so that no content of an entry can pass for a batch.
+    one with a valid one behind it is damage, and the journal is refused (`corrupt`).  The checksum
+    covers the place in the file and a salt of the file, so that no content of an entry can pass for
+    a batch.
+  - What is missing at the end leaves no trace there.  So each write also puts the number of the
+    batch before it, which is durable, into the mark, far from the batches: fewer batches than that
+    are damage, too.  `close` writes the number of the last one, so a journal at rest is covered
+    whole; of a process that was killed, its last batch is not.  The mark has a sector for itself,
+    since disks write sectors whole; an unreadable one is renewed, as the batches are all there.
   - Term and vote are in the same file: when unreadable, the start is refused and never guessed.
   - Recovery syncs before anything is used: what a killed process had written may be in memory only.
   - Dropping a prefix (after a snapshot) takes effect in memory at once and on disk when the next
@@ -57,8 +61,14 @@ Entry = tuple[bytes, int, int]
 SALT_BYTES = 16
 
 _MAGIC_FILE = b"paasraft"
-_FORMAT = 1
+_FORMAT = 2
+_FORMAT_UNMARKED = 1
+"""Batches followed the header at once; such a journal gets a mark when it is written anew."""
 _FILE = struct.Struct("<8sI16sI")  # magic, format, salt, crc of these
+_MARK = struct.Struct("<4sQI")  # magic, sequence of a batch that is durable, crc with the salt
+_MAGIC_MARK = b"\xb5END"
+_MARK_AT = 512
+_BATCHES_AT = 1_024
 _MAGIC_BATCH = b"\xb5ATC"
 _BATCH = struct.Struct("<4sIIQQ")  # magic, length, crc, sequence, commit index
 _SUMMED = struct.Struct("<QIQQ")  # place, length, sequence, commit index
@@ -96,6 +106,7 @@ class Journal:
         self._salt = salt
         self._file: File | None = None
         self._sequence = 0
+        self._marked = True
         self._end = 0
         self._allocated = 0
         self._pending: list[bytes] = []
@@ -143,7 +154,8 @@ class Journal:
         file = self._file = self._files.open(self._name)
         image = file.read(0, file.size())
         self._check_header(image)
-        end, limit = _FILE.size, len(image)
+        durable = self._check_mark(image)
+        end, limit = (_BATCHES_AT if self._marked else _FILE.size), len(image)
         while True:
             batch = self._batch_at(image, end)
             if batch is None or batch[0] != self._sequence + 1:
@@ -152,6 +164,8 @@ class Journal:
             start = end + _BATCH.size
             self._replay(image[start : start + length], end)
             end = start + length
+        if self._sequence < durable:
+            raise self._corrupt(end)
         self._check_tail(image, end)
         self._end, self._allocated = end, limit
         tail = image[end:]
@@ -169,9 +183,34 @@ class Journal:
         magic, version, salt, crc = _FILE.unpack_from(image)
         if magic != _MAGIC_FILE or crc != zlib.crc32(image[: _FILE.size - 4]):
             raise self._corrupt(0)
-        if version != _FORMAT:
+        if version not in (_FORMAT, _FORMAT_UNMARKED):
             raise PlatformError("unsupported", f"journal format {version} is not known here")
         self._salt = salt
+        self._marked = version == _FORMAT
+
+    def _check_mark(self, image: bytes) -> int:
+        """How many batches there are at least."""
+        if not self._marked:
+            return 0
+        if len(image) < _BATCHES_AT:
+            raise self._corrupt(len(image))
+        mark = image[_MARK_AT : _MARK_AT + _MARK.size]
+        if any(image[_FILE.size : _MARK_AT]) or any(image[_MARK_AT + _MARK.size : _BATCHES_AT]):
+            raise self._corrupt(_FILE.size)
+        _, sequence, _ = _MARK.unpack(mark)
+        if mark == self._mark(sequence):
+            return int(sequence)
+        logger.warning("journal %s: its mark is damaged, and renewed", self._name)
+        return 0
+
+    def _mark(self, sequence: int) -> bytes:
+        head = _MARK.pack(_MAGIC_MARK, sequence, 0)[:-4]
+        return head + struct.pack("<I", zlib.crc32(head, zlib.crc32(self._salt)))
+
+    def _write_mark(self, file: File) -> None:
+        """What is durable now will be seen to be missing; with the next sync of the file."""
+        if self._marked:
+            file.write(_MARK_AT, self._mark(self._sequence))
 
     def _batch_at(self, image: bytes, place: int) -> tuple[int, int, int] | None:
         """Sequence, commit index, length of the valid batch at this place, if there is one."""
@@ -287,6 +326,7 @@ class Journal:
         if not self._pending:
             return
         try:
+            self._write_mark(self._file)
             self._write_batch(self._file, b"".join(self._pending))
             self._file.sync()
         except OSError as exc:
@@ -347,7 +387,7 @@ class Journal:
 
     def _compact(self) -> bool:
         """Write what is left to a new file; False when there is no room and the old one goes on."""
-        before = (self._file, self._sequence, self._end, self._allocated)
+        before = (self._file, self._sequence, self._end, self._allocated, self._marked)
         try:
             if self._files.free_bytes() < self._rest_bytes() + PREALLOCATED_BYTES:
                 raise OSError(errno.ENOSPC, "no room for a new journal")
@@ -356,7 +396,7 @@ class Journal:
             logger.warning("journal %s is not compacted: %s", self._name, exc)
             if self._file is not None and self._file is not before[0]:
                 self._file.close()
-            self._file, self._sequence, self._end, self._allocated = before
+            self._file, self._sequence, self._end, self._allocated, self._marked = before
             self._rewrite, self._postponed = False, True
             self._remove_temporary()
             return False
@@ -388,8 +428,10 @@ class Journal:
         head = _FILE.pack(_MAGIC_FILE, _FORMAT, self._salt, 0)[:-4]
         file = self._files.open(self._temporary, create=True)
         file.truncate(0)
-        file.write(0, head + struct.pack("<I", zlib.crc32(head)))
-        self._file, self._sequence, self._end, self._allocated = file, 0, _FILE.size, _FILE.size
+        head += struct.pack("<I", zlib.crc32(head))
+        file.write(0, head + bytes(_BATCHES_AT - len(head)))
+        self._file, self._sequence, self._marked = file, 0, True
+        self._end = self._allocated = _BATCHES_AT
         kept = self._pending, self._pending_bytes
         self._pending, self._pending_bytes = [], 0
         try:
@@ -402,6 +444,7 @@ class Journal:
             self._write_batch(file, b"".join(self._pending))
             file.write(self._end, bytes(PREALLOCATED_BYTES))
             self._allocated = self._end + PREALLOCATED_BYTES
+            self._write_mark(file)  # the file takes its place when all of it is durable
             file.sync()
         finally:
             self._pending, self._pending_bytes = kept
@@ -416,6 +459,8 @@ class Journal:
             if not self._failed:
                 self.sync()
                 self._write_batch(self._file, b"")
+                self._file.sync()
+                self._write_mark(self._file)
                 self._file.sync()
         except OSError as exc:
             logger.warning("journal %s is not sealed: %s", self._name, exc)

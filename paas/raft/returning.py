@@ -47,7 +47,7 @@ import msgspec
 from paas.base.errors import PlatformError
 from paas.base.ports import Entropy, Files
 from paas.raft.configuration import Configuration
-from paas.raft.journal import JournalFailed
+from paas.raft.journal import Journal, JournalFailed
 from paas.raft.limits import RETURNED_FORGOTTEN_S, RETURNED_REPEAT_S
 from paas.raft.messages import Message, Returned, Welcome
 from paas.raft.reads import Reads
@@ -116,6 +116,7 @@ class Host(Protocol):
     """What the way back must know of the replica, and what it has it do."""
 
     reads: Reads
+    journal: Journal
 
     @property
     def node(self) -> str: ...
@@ -128,9 +129,6 @@ class Host(Protocol):
 
     @property
     def commit_index(self) -> int: ...
-
-    @property
-    def first_index(self) -> int: ...
 
     @property
     def configuration(self) -> Configuration: ...
@@ -186,7 +184,9 @@ class Returning:
         """Does its log hold everything that it may have promised in another life?"""
         if not self._settled and self._mark is not None and self._mark.floor is not None:
             index, term = self._mark.floor
-            self._settled = self._host.first_index > index or self._host.term_at(index) == term
+            entries = self._host.journal.entries  # none while a snapshot is being taken over
+            if entries:
+                self._settled = entries[0][1] > index or self._host.term_at(index) == term
         return self._settled
 
     def started(self) -> None:

@@ -128,7 +128,7 @@ async def damage(directory: Path, times: int, seed: int) -> dict[str, Any]:
                 await writers.more(20 + chance.randrange(100))
                 node = NODES[number % len(NODES)]
                 await cluster.end(node)
-                files = [f for f in ("journal", "snapshot", "returned", "journal")]
+                files = ("journal", "snapshot", "returned", "journal")
                 there = [cluster.files(node) / name for name in files]
                 path = chance.choice([path for path in there if path.exists()])
                 kind = chance.choice(("bit", "truncate", "zero"))

@@ -67,22 +67,20 @@ class Report:
 
     def write(self, out: TextIO) -> None:
         seeds = max(1, self.seeds)
-        print(
+        out.write(
             f"{self.seeds} seeds, {self.simulated_s / 3600:.1f} simulated hours, "
             f"{self.core_s / seeds:.2f} core-seconds each, "
             f"{self.simulated_s / max(self.core_s, 1e-9):.0f} simulated seconds a core-second, "
-            f"{self.wall_s:.0f} s; {self.compared} run twice",
-            file=out,
+            f"{self.wall_s:.0f} s; {self.compared} run twice\n"
         )
         names = set(fault_classes())
         table(out, "faults", {n: self.fired[n] for n in sorted(names)})
         table(out, "seen", {n: c for n, c in sorted(self.fired.items()) if n not in names})
         table(out, "invariants evaluated", {n: self.evaluated[n] for n in NAMES})
         for seed, text in sorted(self.broken.items()):
-            print(f"seed {seed}: {text}", file=out)
-            print(f"    replay: {replay(seed, self.nodes, self.seconds)}", file=out)
-        for name in self.never():
-            print(f"never: {name}", file=out)
+            out.write(f"seed {seed}: {text}\n")
+            out.write(f"    replay: {replay(seed, self.nodes, self.seconds)}\n")
+        out.writelines(f"never: {name}\n" for name in self.never())
 
     @property
     def ok(self) -> bool:
@@ -96,9 +94,8 @@ def replay(seed: int, nodes: int, seconds: float) -> str:
 
 
 def table(out: TextIO, title: str, counts: dict[str, int]) -> None:
-    print(f"{title}:", file=out)
-    for name, count in counts.items():
-        print(f"    {name:36} {count:12,}", file=out)
+    out.write(f"{title}:\n")
+    out.writelines(f"    {name:36} {count:12,}\n" for name, count in counts.items())
 
 
 def run(
@@ -180,7 +177,8 @@ def work(source: TextIO, out: TextIO) -> None:
         began_s = time.process_time()
         with switched_off(order["mutant"]) if order["mutant"] else nullcontext():
             outcome = run_seed(seed, nodes=order["nodes"], seconds=order["seconds"])
-        print(_line(outcome, time.process_time() - began_s), file=out, flush=True)
+        out.write(_line(outcome, time.process_time() - began_s) + "\n")
+        out.flush()
         gc.collect()  # a world is a knot of references; most of it is garbage now
 
 

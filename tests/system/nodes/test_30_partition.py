@@ -12,7 +12,7 @@ from paas.testing.dev_cluster import DevCluster
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 ACTOR = "actor@1.0.0"
-REFUSAL_TIMEOUT_S = 3.0
+REFUSAL_TIMEOUT_S = 1.5
 
 
 def cut_off(cluster: DevCluster, alone: str) -> list[str]:
