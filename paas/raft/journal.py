@@ -195,7 +195,11 @@ class Journal:
         if len(image) < _BATCHES_AT:
             raise self._corrupt(len(image))
         mark = image[_MARK_AT : _MARK_AT + _MARK.size]
-        if any(image[_FILE.size : _MARK_AT]) or any(image[_MARK_AT + _MARK.size : _BATCHES_AT]):
+        if (
+            not any(mark)
+            or any(image[_FILE.size : _MARK_AT])
+            or any(image[_MARK_AT + _MARK.size : _BATCHES_AT])
+        ):
             raise self._corrupt(_FILE.size)
         _, sequence, _ = _MARK.unpack(mark)
         if mark == self._mark(sequence):
@@ -207,10 +211,10 @@ class Journal:
         head = _MARK.pack(_MAGIC_MARK, sequence, 0)[:-4]
         return head + struct.pack("<I", zlib.crc32(head, zlib.crc32(self._salt)))
 
-    def _write_mark(self, file: File) -> None:
-        """What is durable now will be seen to be missing; with the next sync of the file."""
+    def _write_mark(self, file: File, durable: int) -> None:
+        """From the next sync on it will be seen when one of so many batches is missing."""
         if self._marked:
-            file.write(_MARK_AT, self._mark(self._sequence))
+            file.write(_MARK_AT, self._mark(durable))
 
     def _batch_at(self, image: bytes, place: int) -> tuple[int, int, int] | None:
         """Sequence, commit index, length of the valid batch at this place, if there is one."""
@@ -326,8 +330,9 @@ class Journal:
         if not self._pending:
             return
         try:
-            self._write_mark(self._file)
+            durable = self._sequence
             self._write_batch(self._file, b"".join(self._pending))
+            self._write_mark(self._file, durable)
             self._file.sync()
         except OSError as exc:
             self._failed = True
@@ -444,7 +449,7 @@ class Journal:
             self._write_batch(file, b"".join(self._pending))
             file.write(self._end, bytes(PREALLOCATED_BYTES))
             self._allocated = self._end + PREALLOCATED_BYTES
-            self._write_mark(file)  # the file takes its place when all of it is durable
+            self._write_mark(file, self._sequence)  # it takes its place when all of it is durable
             file.sync()
         finally:
             self._pending, self._pending_bytes = kept
@@ -460,7 +465,7 @@ class Journal:
                 self.sync()
                 self._write_batch(self._file, b"")
                 self._file.sync()
-                self._write_mark(self._file)
+                self._write_mark(self._file, self._sequence)
                 self._file.sync()
         except OSError as exc:
             logger.warning("journal %s is not sealed: %s", self._name, exc)

@@ -19,6 +19,7 @@ from paas.controller.agent import Controller
 from paas.controller.restarts import Policy
 from paas.controller.state import ControllerState
 from paas.harness.messages import Event
+from paas.harness.watches import WatchBook
 from paas.hub.routes import Far
 from paas.hub.state import GroupState
 from paas.node import leases
@@ -39,6 +40,7 @@ _join = GroupState._join
 _tell = Far.tell
 _compare = adoption.compare
 _decide = restarts.decide
+_event = WatchBook.event
 
 
 def _nothing(*_arguments: Any, **_fields: Any) -> None:
@@ -129,6 +131,14 @@ def _emit_again(
         return
 
 
+def _keeps_watch(self: WatchBook, params: bytes) -> Any:
+    """The harness does not notice that a monitor fires a second time."""
+    known = self._watches.copy(), self._by_hub_number.copy()
+    found = _event(self, params)
+    self._watches, self._by_hub_number = known
+    return found
+
+
 MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "lease-not-waited-for": (
         "a node is declared lost before its lease is over",
@@ -172,7 +182,7 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "monitor-twice": (
         "a monitor fires and stays",
-        [(Controller, "emit_down", _emit_again)],
+        [(Controller, "emit_down", _emit_again), (WatchBook, "event", _keeps_watch)],
     ),
     "orphan-not-removed": (
         "containers that nobody wants are left",

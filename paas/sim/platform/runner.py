@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -147,11 +148,13 @@ class Worker:
         self, seeds: Sequence[int], nodes: int, seconds: float, *, mutant: str = ""
     ) -> None:
         self._seeds = seeds
+        # Lines go to a file: a pipe that nobody empties would stop the process.
+        self._out = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         arguments = [sys.executable, "-m", "paas.sim.platform", "--worker"]
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=self._out,
             text=True,
             env=environment(),
         )
@@ -161,9 +164,10 @@ class Worker:
         self._process.stdin.close()
 
     def lines(self) -> list[str]:
-        assert self._process.stdout is not None
-        lines = self._process.stdout.read().splitlines()
         self._process.wait()
+        with self._out:
+            self._out.seek(0)
+            lines = self._out.read().splitlines()
         if self._process.returncode or len(lines) != len(self._seeds):
             raise RuntimeError(f"a process of the simulation ended early, after {len(lines)} seeds")
         return lines
@@ -172,7 +176,7 @@ class Worker:
 def work(source: TextIO, out: TextIO) -> None:
     """A worker's life: an order in, lines out."""
     order = json.load(source)
-    gc.disable()
+    gc.freeze()
     for seed in order["seeds"]:
         began_s = time.process_time()
         with switched_off(order["mutant"]) if order["mutant"] else nullcontext():

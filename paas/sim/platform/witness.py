@@ -146,7 +146,10 @@ class Witness:
         text = f"{me.key} is told of the end of {monitor.target[:8]}"
         require("monitor-once", monitor.fired == 1, f"{text} {monitor.fired} times")
         life = self.oracle.lives.get(monitor.target)
-        over = life is None or life.is_over(monitor.incarnation)
+        if life is None or (life.ended and not monitor.incarnation):
+            over = True  # forgotten, or the hub did not know it yet: any end is the one
+        else:
+            over = life.is_over(monitor.incarnation)
         text = f"{text}/{monitor.incarnation}, which has not ended: {event.reason}"
         require("monitor-once", over, text)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import struct
+import zlib
 from typing import Any
 
 import pytest
@@ -29,6 +31,35 @@ def filled(disk: SimDisk, count: int = 10) -> Journal:
         journal.append(b"payload %d" % index, index, 1)
         journal.sync()
     return journal
+
+
+MARK = range(512, 528)
+"""Where the mark is."""
+
+
+def bits(end: int) -> st.SearchStrategy[int]:
+    return st.integers(0, end * 8 - 1)
+
+
+def cut_off(disk: SimDisk, place: int) -> None:
+    file = disk.open("journal")
+    file.truncate(place)
+    file.sync()
+
+
+def unmarked(disk: SimDisk) -> SimDisk:
+    """The same journal, as it was written before there were marks."""
+    made = SimDisk()
+    journal = Journal(made, "journal", SALT)
+    head = b"paasraft" + struct.pack("<I", 1) + SALT
+    journal._end, journal._file = 32, made.open("journal", create=True)
+    journal._file.write(0, head + struct.pack("<I", zlib.crc32(head)))
+    journal._marked = False
+    for payload, index, term in opened(copy.deepcopy(disk)).entries:
+        journal.append(payload, index, term)
+        journal.sync()
+    made.sync_dir()
+    return made
 
 
 # -- the model -------------------------------------------------------------------------------------
@@ -153,10 +184,77 @@ def test_a_flipped_bit_in_the_middle_is_refused(data: Any) -> None:
     journal = filled(disk)
     end = journal.bytes_used
     journal.close()  # seals: the last batch with entries has one behind it
-    disk.flip_bit("journal", data.draw(st.integers(0, end * 8 - 1)))
+    disk.flip_bit("journal", data.draw(bits(end).filter(lambda bit: bit // 8 not in MARK)))
     with pytest.raises(PlatformError) as caught:
         opened(disk)
     assert caught.value.code == "corrupt"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([8 * byte + bit for byte in MARK for bit in range(8)]))
+def test_a_damaged_mark_is_renewed_since_all_batches_are_there(bit: int) -> None:
+    disk = SimDisk()
+    filled(disk).close()
+    disk.flip_bit("journal", bit)
+    again = opened(disk)
+    assert again.last_index == 10
+    again.append(b"x", 11, 1)
+    again.sync()
+    again.close()
+    cut_off(disk, again.bytes_used - 200)
+    with pytest.raises(PlatformError, match="damaged"):
+        opened(disk)
+
+
+def test_a_tail_that_is_missing_is_damage_wherever_it_begins() -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    end = journal.bytes_used
+    journal.close()
+    for place in range(end):
+        lost = copy.deepcopy(disk)
+        cut_off(lost, place)
+        with pytest.raises(PlatformError, match="damaged"):
+            opened(lost)
+        if place % 512:
+            continue
+        zeros = copy.deepcopy(disk)
+        zeros.open("journal").write(place, bytes(end + 100 - place))
+        with pytest.raises(PlatformError, match="damaged"):
+            opened(zeros)
+
+
+def test_of_a_killed_process_all_batches_but_the_last_are_covered() -> None:
+    disk = SimDisk()
+    end = filled(disk).bytes_used
+    cut_off(disk, end - 1)
+    assert opened(disk).last_index == 9  # as if it was never whole
+    disk = SimDisk()
+    journal = filled(disk, 9)
+    end = journal.bytes_used
+    journal.append(b"payload 10", 10, 1)
+    journal.sync()
+    cut_off(disk, end - 1)
+    with pytest.raises(PlatformError, match="damaged"):
+        opened(disk)
+
+
+def test_a_journal_without_a_mark_is_read_and_gets_one_when_it_is_written_anew() -> None:
+    disk = SimDisk()
+    filled(disk).close()
+    old = unmarked(disk)
+    journal = opened(old)
+    assert journal.last_index == 10
+    journal.append(b"x", 11, 1)
+    journal.sync()
+    assert opened(old).last_index == 11
+    journal = opened(old)
+    journal.drop(8)
+    journal.sync()
+    journal.close()
+    cut_off(old, journal.bytes_used - 50)
+    with pytest.raises(PlatformError, match="damaged"):
+        opened(old)
 
 
 def test_a_torn_tail_is_dropped_and_does_not_come_back() -> None:
