@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,104 +28,17 @@ from typing import Any
 import trio
 
 from bench.figures import percentile
-from bench.replica import CLUSTER, PUT, STATUS, TRANSFER, Put, Status, Transfer
 from paas.base.errors import PlatformError
-from paas.identity import capabilities, x509
-from paas.identity.keys import key_pem, make_key
-from paas.identity.names import HUB, AgentName
 from paas.rpc.client import connected_unix
 from paas.rpc.envelope import Form
+from paas.testing.replica import PUT, TRANSFER, Put, Transfer
+from paas.testing.replicas import NODES, ReplicaCluster, free_ports
 
 CLIENTS = 64
 VALUE_BYTES = 256
 SECONDS = 5.0
 ROUNDS = 5
-NODES = ("a", "b", "c")
 HERE = Path(__file__).resolve().parent
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def certify(directory: Path) -> None:
-    """A certificate for each node, by an authority of this run."""
-    now_ms, key = time.time_ns() // 1_000_000, make_key()
-    facts = {"now_ms": now_ms, "life_s": 86_400}
-    root = x509.make_authority(CLUSTER, key, serial=1, **facts)
-    authority = x509.Authority(root, key)
-    for serial, node in enumerate(NODES, 2):
-        own = make_key()
-        leaf = x509.make_leaf(
-            authority,
-            AgentName(CLUSTER, node, HUB, f"hub-{node}"),
-            own.public_key(),
-            serial=serial,
-            capabilities=capabilities.OF_ROLE[HUB],
-            **facts,
-        )
-        home = directory / node
-        home.mkdir()
-        (home / "identity.pem").write_bytes(x509.certificate_pem(leaf))
-        (home / "key.pem").write_bytes(key_pem(own))
-        (home / "authority.pem").write_bytes(x509.certificate_pem(root))
-
-
-class Ours:
-    """Three replicas in three processes."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir()
-        certify(directory)
-        ports = free_ports(len(NODES))
-        self.peers = {node: f"127.0.0.1:{port}" for node, port in zip(NODES, ports, strict=True)}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        for node in NODES:
-            self.start(node)
-
-    def start(self, node: str) -> None:
-        peers = ",".join(f"{name}={address}" for name, address in self.peers.items())
-        words = ["--node", node, "--peers", peers, "--directory", str(self.directory / node)]
-        with (self.directory / f"{node}.log").open("ab") as log:
-            self.processes[node] = subprocess.Popen(
-                [sys.executable, "-m", "bench.replica", *words, "--socket", self.socket(node)],
-                cwd=HERE.parent,
-                stderr=log,
-            )
-
-    def socket(self, node: str) -> str:
-        return str(self.directory / f"{node}.sock")
-
-    async def leader(self) -> str:
-        """Who leads; waits for it."""
-        with trio.fail_after(30):
-            while True:
-                for node in NODES:
-                    try:
-                        async with connected_unix(self.socket(node)) as peer:
-                            status = (await peer.call(STATUS, Status(), timeout_s=1)).status
-                    except PlatformError:
-                        continue
-                    if status["role"] == "leader":
-                        return node
-                await trio.sleep(0.02)
-
-    def kill(self, node: str) -> None:
-        self.processes[node].kill()
-        self.processes[node].wait()
-
-    def stop(self) -> None:
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
 
 
 async def load(path: str, seconds: float) -> list[float]:
@@ -226,7 +138,7 @@ def build_tool(directory: Path) -> str:
     return str(tool) if done.returncode == 0 else ""
 
 
-def rates(directory: Path, ours: Ours, rounds: int, seconds: float) -> dict[str, Any]:
+def rates(directory: Path, ours: ReplicaCluster, rounds: int, seconds: float) -> dict[str, Any]:
     tool = build_tool(directory)
     etcd = Etcd(directory / "etcd", tool) if tool else None
     mine: list[dict[str, float]] = []
@@ -263,7 +175,7 @@ def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-async def put_until_done(ours: Ours, key: str, nodes: tuple[str, ...]) -> None:
+async def put_until_done(ours: ReplicaCluster, key: str, nodes: tuple[str, ...]) -> None:
     """One put, at whichever node takes it, repeated under the same number until acknowledged."""
     while True:
         for node in nodes:
@@ -276,7 +188,7 @@ async def put_until_done(ours: Ours, key: str, nodes: tuple[str, ...]) -> None:
         await trio.sleep(0.005)
 
 
-async def failover(ours: Ours, runs: int) -> list[float]:
+async def failover(ours: ReplicaCluster, runs: int) -> list[float]:
     """From kill -9 of the leader to the next acknowledged put, in seconds."""
     found = []
     for run in range(runs):
@@ -312,7 +224,7 @@ class Writer:
                 self.took_s.append(time.perf_counter() - begun_s)
 
 
-async def handover(ours: Ours, runs: int) -> dict[str, Any]:
+async def handover(ours: ReplicaCluster, runs: int) -> dict[str, Any]:
     """Planned transfers under load: the longest pause of a client, and failed commands."""
     pauses: list[float] = []
     failed = 0
@@ -342,7 +254,7 @@ def main() -> None:
     parser.add_argument("--directory", default="/var/tmp")
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="paas-commits-", dir=given.directory))
-    ours = Ours(directory / "ours")
+    ours = ReplicaCluster(directory / "ours")
     try:
         found = rates(directory, ours, 2 if given.quick else ROUNDS, 2 if given.quick else SECONDS)
         sys.stderr.write(json.dumps(found) + "\n")

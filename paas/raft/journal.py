@@ -195,11 +195,8 @@ class Journal:
         if len(image) < _BATCHES_AT:
             raise self._corrupt(len(image))
         mark = image[_MARK_AT : _MARK_AT + _MARK.size]
-        if (
-            not any(mark)
-            or any(image[_FILE.size : _MARK_AT])
-            or any(image[_MARK_AT + _MARK.size : _BATCHES_AT])
-        ):
+        unused = image[_FILE.size : _MARK_AT] + image[_MARK_AT + _MARK.size : _BATCHES_AT]
+        if not any(mark) or any(unused):
             raise self._corrupt(_FILE.size)
         _, sequence, _ = _MARK.unpack(mark)
         if mark == self._mark(sequence):

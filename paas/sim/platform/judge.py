@@ -33,6 +33,7 @@ def judge(cluster: Cluster) -> None:
     )
     text = f"{verdict.answer} for {verdict.key}: {list(verdict.longest)[:20]}"
     cluster.invariants.require("linearizable", verdict.ok, text)
+    cluster.invariants.seen("no-bug")
     cluster.world.record(f"messages {cluster.network.messages} actions {cluster.world.actions}")
 
 

@@ -146,15 +146,17 @@ class Orders:
     def _choose(self) -> tuple[str, Callable[[], Awaitable[None]]]:
         chance = self._chance.random()
         living = len(self._nodes())
-        if chance < 0.25:
-            return "node-cordon", self._cordon
-        if chance < 0.5:
-            return "node-drain", self._drain
-        if chance < 0.75 or self._out:
+        if self._out and chance < 0.5:
             return "node-uncordon", self._uncordon
-        if chance < 0.87 and self._joined < 2 and living < 6:
+        if chance < 0.6:
+            return "node-cordon", self._cordon
+        if chance < 0.75:
+            return "node-drain", self._drain
+        if living > 3 and chance < 0.9:
+            return "node-remove", self._remove
+        if self._joined < 2 and living < 6:
             return "node-join", self._join
-        return "node-remove", self._remove
+        return "node-drain", self._drain
 
     def _nodes(self) -> list[Machine]:
         return [m for m in self._cluster.machines.values() if not m.removed]
@@ -179,8 +181,6 @@ class Orders:
         await self._ask(DRAIN_NODE, DrainNode(node=name, grace=grace_s, timeout=10.0), 10.0)
 
     async def _remove(self) -> None:
-        if len(self._nodes()) <= 3:
-            raise PlatformError("conflict", "three nodes are to be left")
         name = self._any().name
         force = self._chance.random() < 0.5
         params = messages.RemoveNodeRequest(node=name, force=force, timeout=6.0)

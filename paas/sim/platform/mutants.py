@@ -25,7 +25,7 @@ from paas.hub.state import GroupState
 from paas.node import leases
 from paas.node.granting import Granting
 from paas.node.leases import Grantor, Holder
-from paas.node.limits import LEASE_S, MARGIN_S
+from paas.node.limits import LEASE_S
 from paas.node.messages import Renewed
 from paas.raft.dedup import Results
 from paas.sim.platform.kernel import Kernel
@@ -34,7 +34,6 @@ Patch = tuple[Any, str, Any]
 """Where, what, and what it becomes."""
 
 _overdue = Grantor.overdue
-_led = Grantor.led
 _granted = Holder.granted
 _join = GroupState._join
 _tell = Far.tell
@@ -57,11 +56,14 @@ def _impatient(self: Grantor, now_s: float, nodes: Any) -> Any:
         module.LEASE_S = LEASE_S
 
 
-def _leads_at_once(self: Grantor, term: int, now_s: float) -> None:
+def _leads_at_once(self: Grantor, now_s: float, nodes: Any) -> Any:
     """A new leader takes every node for one that was silent since ever."""
-    if term != self._term:
-        _led(self, term, now_s)
-        self._led_s = now_s - LEASE_S - MARGIN_S
+    leased = list(nodes)
+    for name, epoch in leased:
+        self._epochs.setdefault(name, epoch)
+    if self._term is not None:
+        self._led_s = leases.NEVER_S
+    return _overdue(self, now_s, leased)
 
 
 def _long_lease(self: Holder, number: int) -> float | None:
@@ -146,7 +148,7 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "new-leader-at-once": (
         "a new leader does not wait for leases of the one before",
-        [(Grantor, "led", _leads_at_once)],
+        [(Grantor, "overdue", _leads_at_once)],
     ),
     "lease-too-long": (
         "a node counts its lease for too long",

@@ -122,7 +122,7 @@ def test_without_any_majority_all_refuse_and_go_on_afterwards(cluster: DevCluste
     cluster.partition("|".join(cluster.names))
     for node in cluster.names:
         without_leader(cluster, node)
-        assert cluster.at(node, "nodes.list")["stale_s"] > 0
+        cluster.until(lambda node=node: cluster.at(node, "nodes.list").get("stale_s"))
         error = refused(cluster, node, "controller.create", type=ACTOR)
         assert error.code == "unavailable", error
     cluster.heal()

@@ -170,6 +170,7 @@ class Operator(Client):
     def __init__(self, cluster: DevCluster, recorder: Recorder, name: str, seed: int) -> None:
         super().__init__(cluster, recorder, name, seed)
         self._number = 0
+        self.refusals: dict[str, None] = {}
         self._held: dict[str, tuple[str, str]] = {}
 
     def step(self) -> None:
@@ -181,7 +182,7 @@ class Operator(Client):
             self.recorder.finish(operation, None)
             return
         self._number += 1
-        owner = f"{self.name}-{self._number}"
+        owner = f"{SEED}-{self.name}-{self._number}"
         operation = self.recorder.begin(self.name, "claim", f"claim/name-{name}", owner)
         made = self._until_known(
             "controller.create", type=ACTOR, name=name, wait="accepted", request_id=owner
@@ -197,6 +198,7 @@ class Operator(Client):
                 found: dict[str, Any] = self.ask(method, **params)
             except PlatformError as error:
                 if error.code == "conflict":
+                    self.refusals[error.message] = None
                     return None
                 if error.code == "no-such-target":
                     return {}
@@ -281,7 +283,7 @@ def test_what_clients_saw_is_linearizable(
     assert len(faults) >= FAULTS_MIN, f"seed {SEED}: only {faults}"
     assert len({operation.kind for operation in finished}) == 4
     verdict = recorder.history.check({"group": Group(), "claim": Claim()})
-    assert verdict.ok, f"seed {SEED}, {faults}: {verdict}"
+    assert verdict.ok, f"seed {SEED}, {faults}: {verdict} {[getattr(c,'refusals',None) for c in clients]}"
     assert _blames_a_wrong_answer(recorder.history)
     record_property("operations", len(finished))
     record_property("faults", faults)
