@@ -15,7 +15,7 @@ from paas.cli.supervisor import environment
 
 
 def simulate(
-    _session: Session,
+    session: Session,
     *,
     seed: int | None,
     seeds: str,

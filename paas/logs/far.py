@@ -51,9 +51,7 @@ class _Following:
 class FarLogs:
     """See the module's text.  `soon` runs a task beside, for as long as the hub lives."""
 
-    def __init__(
-        self, links: Links, watches: WatchBook, soon: Callable[..., None]
-    ) -> None:
+    def __init__(self, links: Links, watches: WatchBook, soon: Callable[..., None]) -> None:
         self._links = links
         self._watches = watches
         self._soon = soon

@@ -18,6 +18,8 @@ LOG_KEYS: dict[str, str] = {
     "container.exited": "the process of a container ended, with the facts of the kernel",
     "containers.unreachable": "the container controller does not answer; it is tried again",
     "controller.trouble": "a step of a component's life failed and will be tried again",
+    "hub.log_damaged": "the replicated log on the disk is damaged: put aside, and fetched anew",
+    "hub.peers_not_kept": "where the other nodes are could not be written down for the next start",
     "library.message": "what a part without a logger of its own had to say",
     "log.dropped": "lines were dropped since their reader was too slow; `count` of them",
     "mesh.trouble": "a connection with another node failed, was refused, or broke",

@@ -283,7 +283,9 @@ def test_what_clients_saw_is_linearizable(
     assert len(faults) >= FAULTS_MIN, f"seed {SEED}: only {faults}"
     assert len({operation.kind for operation in finished}) == 4
     verdict = recorder.history.check({"group": Group(), "claim": Claim()})
-    assert verdict.ok, f"seed {SEED}, {faults}: {verdict} {[getattr(c,'refusals',None) for c in clients]}"
+    assert verdict.ok, (
+        f"seed {SEED}, {faults}: {verdict} {[getattr(c, 'refusals', None) for c in clients]}"
+    )
     assert _blames_a_wrong_answer(recorder.history)
     record_property("operations", len(finished))
     record_property("faults", faults)
