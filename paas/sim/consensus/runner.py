@@ -15,6 +15,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -114,11 +115,13 @@ class _Worker:
 
     def __init__(self, seeds: Sequence[int], *, number: int) -> None:
         self._seeds = seeds
+        # Lines go to a file: a pipe that nobody empties would stop the process.
+        self._out = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         arguments = [sys.executable, "-m", "paas.sim.consensus", "--worker"]
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=self._out,
             text=True,
             env={**os.environ, "PYTHONHASHSEED": str(number)},
         )
@@ -127,9 +130,10 @@ class _Worker:
         self._process.stdin.close()
 
     def lines(self) -> list[str]:
-        assert self._process.stdout is not None
-        lines = self._process.stdout.read().splitlines()
         self._process.wait()
+        with self._out:
+            self._out.seek(0)
+            lines = self._out.read().splitlines()
         if self._process.returncode or len(lines) != len(self._seeds):
             raise RuntimeError(f"a process of the simulation ended early, after {len(lines)} seeds")
         return lines

@@ -142,7 +142,7 @@ async def test_a_crowd_at_the_door_does_not_pass_the_limit(serving: Serving) -> 
 
 
 async def test_who_hangs_up_at_once_is_nobody(serving: Serving) -> None:
-    async with serving() as path:
+    async with serving(connections_max=1_000) as path:
         for _ in range(200):
             connect_unix_socket(path).close()
         await works(path)
