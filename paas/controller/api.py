@@ -36,7 +36,7 @@ from paas.harness.messages import TERMINATE, Terminate
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.scheduler.client import Scheduler
 from paas.scheduler.messages import NodeView, Request
-from paas.wire.registry import Nothing
+from paas.wire.registry import Nothing, P, R
 
 OPERATOR = "operator"
 
@@ -65,6 +65,12 @@ class Neighbours:
     """Cordon a node and mark it as being emptied."""
 
 
+UNKNOWN_CODES = frozenset({"no-such-target", "no-such-type", "no-such-bundle"})
+"""What an order is refused with whose object this replica has not heard of."""
+
+Handler = Callable[[P, Context], Awaitable[R]]
+
+
 class Api:
     """See the module's text."""
 
@@ -78,22 +84,38 @@ class Api:
 
     def register(self, dispatcher: Dispatcher) -> None:
         """Put the handlers on a dispatcher."""
-        dispatcher.task(messages.REGISTER_TYPE, self.register_type)
-        dispatcher.task(messages.UNREGISTER_TYPE, self.unregister_type)
+        dispatcher.task(messages.REGISTER_TYPE, self._caught_up(self.register_type))
+        dispatcher.task(messages.UNREGISTER_TYPE, self._caught_up(self.unregister_type))
         dispatcher.plain(messages.TYPES, self.types)
         dispatcher.plain(messages.TYPE, self.type)
-        dispatcher.task(messages.CREATE, self.create)
-        dispatcher.task(messages.TERMINATE, self.terminate)
-        dispatcher.task(messages.DESTROY, self.destroy)
+        dispatcher.task(messages.CREATE, self._caught_up(self.create))
+        dispatcher.task(messages.TERMINATE, self._caught_up(self.terminate))
+        dispatcher.task(messages.DESTROY, self._caught_up(self.destroy))
         dispatcher.task(messages.COMPONENTS, self.components)
         dispatcher.task(messages.COMPONENT, self.component)
         dispatcher.plain(messages.MONITOR, self.monitor)
-        dispatcher.task(messages.LINK, self.link)
-        dispatcher.task(messages.UNLINK, self.unlink)
+        dispatcher.task(messages.LINK, self._caught_up(self.link))
+        dispatcher.task(messages.UNLINK, self._caught_up(self.unlink))
         dispatcher.plain(messages.STATUS, self.status)
         dispatcher.task(messages.FIGURES, self.figures)
         dispatcher.task(messages.TERMINATE_HERE, self.terminate_here)
         dispatcher.task(messages.DRAIN_NODE, self.drain)
+
+    def _caught_up(self, handler: Handler[P, R]) -> Handler[P, R]:
+        """What an order names, and this replica does not know, may be news to it: it catches up
+        with what other hubs have acknowledged, and looks again.  Raises `unavailable` if it cannot.
+        """
+
+        async def order(params: P, context: Context) -> R:
+            try:
+                return await handler(params, context)
+            except PlatformError as error:
+                if error.code not in UNKNOWN_CODES:
+                    raise
+            await self._log.barrier()
+            return await handler(params, context)
+
+        return order
 
     # -- types -----------------------------------------------------------------------------------
 

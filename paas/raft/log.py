@@ -33,6 +33,7 @@ failure of the disk or of the library ends `run` with that error: the process mu
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -343,10 +344,16 @@ class ReplicatedLog:
 
     async def _recover(self, nursery: trio.Nursery) -> None:
         """Apply what was committed before; a single voter also becomes leader."""
-        while not self._closing:
-            await self._step(nursery)
-            if not self._replica.busy:
-                break
+        collecting = gc.isenabled()
+        gc.disable()  # nothing here becomes garbage: to look for it would take as long again
+        try:
+            while not self._closing:
+                await self._step(nursery)
+                if not self._replica.busy:
+                    break
+        finally:
+            if collecting:
+                gc.enable()
         self._recovered = True
 
     async def _rest(self) -> None:

@@ -39,7 +39,7 @@ class Faults:
         self._number = 0
         self.disks = DiskFaults(cluster)
         self._every_s = self._chance.choice((1.5, 3.0, 6.0, 12.0))
-        self._restart_s = self._chance.choice((0.3, 1.0, 4.0))
+        self._restart_s = self._chance.choice((0.3, 1.0, 8.0))
         self._classes = self.classes()
         self._on = [n for n in self._classes if self._chance.random() < ENABLED_CHANCE]
 

@@ -21,7 +21,10 @@ from paas.sim.platform.process import Process
 
 logger = logging.getLogger(__name__)
 
-BROKEN = PlatformError("unknown-outcome", "the connection broke before the answer")
+
+def broken() -> PlatformError:
+    """What who waits for an answer is told; a new one, since raising an error ties frames to it."""
+    return PlatformError("unknown-outcome", "the connection broke before the answer")
 
 
 class Scopes(dict[trio.CancelScope, None]):

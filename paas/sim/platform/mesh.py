@@ -26,7 +26,7 @@ from paas.rpc.mesh_channels import (
 )
 from paas.rpc.mesh_limits import RAFT_FRAME_BYTES_MAX
 from paas.rpc.peer import OnRequest, Peer, Sweeper
-from paas.sim.platform.links import BROKEN, FedPeer
+from paas.sim.platform.links import FedPeer, broken
 from paas.sim.platform.network import Connection, Network
 from paas.sim.platform.process import Process
 
@@ -90,7 +90,7 @@ class _Hub(HubChannel):
 
     def down(self, connection: MeshConnection) -> None:
         peer = cast(FedPeer, self.peers.pop(connection.node))
-        peer.connection.end(BROKEN)
+        peer.connection.end(broken())
         for _, down in self._subscribers:
             _tell(down, connection.node)
         peer.finish()

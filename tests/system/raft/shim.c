@@ -513,7 +513,10 @@ static int sync_ours(int fd) {
         fail_sync = 0;
         if (file->mapped) lose_mapped(file);
         else lose_changes(file);
-        dprintf(2, "shim: a sync failed\n");
+        char link[64], path[PATH_MAX] = {0};
+        snprintf(link, sizeof link, "/proc/self/fd/%d", file->fd);
+        if (readlink(link, path, sizeof path - 1) < 0) die("readlink");
+        dprintf(2, "shim: a sync failed: %s\n", strrchr(path, '/') + 1);
         errno = EIO;
         done = -1;
     } else if (file) {
