@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -102,6 +103,17 @@ def test_selectors_look_at_members_on_all_nodes(cluster: DevCluster) -> None:
         for node in cluster.names
     }
     assert leaders == {components[0]}
+
+
+def test_what_one_hub_has_acknowledged_can_be_ordered_about_at_another(
+    cluster: DevCluster,
+) -> None:
+    """Though the other one may not have heard of it yet."""
+    nodes = itertools.cycle(cluster.names)
+    for number in range(20):
+        name = f"brief-{number % 2}"
+        cluster.at(next(nodes), "controller.create", type=ACTOR, name=name, wait="accepted")
+        cluster.at(next(nodes), "controller.destroy", component=name, grace=0.0)
 
 
 def test_groups_and_members_are_the_same_on_every_hub(cluster: DevCluster) -> None:

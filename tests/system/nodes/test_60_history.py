@@ -221,10 +221,10 @@ class Operator(Client):
 
 
 def hurt(cluster: DevCluster, dice: random.Random, until_s: float) -> list[str]:
-    """One fault after the other; what they were."""
+    """One fault after the other, for so long and until there were enough; what they were."""
     done: list[str] = []
     kinds = itertools.cycle(dice.sample(["cut", "deaf", "hub", "off", "asleep"], 5))
-    while time.monotonic() < until_s:
+    while time.monotonic() < until_s or len(done) < FAULTS_MIN:
         kind, node = next(kinds), dice.choice(cluster.names)
         others = ",".join(name for name in cluster.names if name != node)
         for_s = dice.uniform(0.5, 3.0)
