@@ -132,15 +132,15 @@ class Log:
     async def propose(self, command: msgspec.Struct, *, timeout_s: float = 10.0) -> Any:
         """What the log says comes before the time of whoever asked is over; and soon, when there
         has been no leader for a while (a minority refuses changes, it does not make wait)."""
-        margin_s = min(ANSWER_MARGIN_S, timeout_s / 10)
-        timeout_s -= margin_s
-        if stale(self._log) is not None:
-            timeout_s = min(timeout_s, NO_LEADER_PATIENCE_S)
-        return await self._log.propose(command, timeout_s=timeout_s)
+        return await self._log.propose(command, timeout_s=self._patience_s(timeout_s))
 
-    async def barrier(self) -> None:
+    async def barrier(self, *, timeout_s: float = 10.0) -> None:
         """Afterwards the state here is no older than the call.  Raises `unavailable`."""
-        await self._log.barrier()
+        await self._log.barrier(timeout_s=self._patience_s(timeout_s))
+
+    def _patience_s(self, timeout_s: float) -> float:
+        timeout_s -= min(ANSWER_MARGIN_S, timeout_s / 10)
+        return timeout_s if stale(self._log) is None else min(timeout_s, NO_LEADER_PATIENCE_S)
 
     def applied(self) -> int:
         index: int = self._log.status()["applied"]

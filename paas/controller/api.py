@@ -112,7 +112,7 @@ class Api:
             except PlatformError as error:
                 if error.code not in UNKNOWN_CODES:
                     raise
-            await self._log.barrier()
+            await self._log.barrier(timeout_s=context.timeout_s)
             return await handler(params, context)
 
         return order
@@ -282,6 +282,7 @@ class Api:
     async def terminate(
         self, params: messages.TerminateComponent, context: Context
     ) -> messages.TerminateAnswer:
+        await self._know(context, params.component)
         instance = self._owned(params.component, context)
         if instance.ended or instance.state is ComponentState.DESTROYING:
             raise PlatformError(
@@ -326,6 +327,7 @@ class Api:
         return self._near.remote
 
     async def destroy(self, params: messages.Destroy, context: Context) -> Nothing:
+        await self._know(context, params.component)
         instance = self._owned(params.component, context)
         if not 0 <= params.grace <= limits.GRACE_S_MAX:
             raise invalid("grace", f"expected 0 to {limits.GRACE_S_MAX:.0f} seconds", param="grace")
@@ -466,18 +468,25 @@ class Api:
             raise
 
     async def link(self, params: messages.Link, context: Context) -> Nothing:
+        await self._know(context, params.a, params.b)
         a, b = self._owned(params.a, context), self._owned(params.b, context)
         command = commands.LinkInstances(a=a.id, b=b.id)
         await self._log.propose(command, timeout_s=context.timeout_s)
         return Nothing()
 
     async def unlink(self, params: messages.Unlink, context: Context) -> Nothing:
+        await self._know(context, params.a, params.b)
         a, b = self._owned(params.a, context), self._owned(params.b, context)
         command = commands.UnlinkInstances(a=a.id, b=b.id)
         await self._log.propose(command, timeout_s=context.timeout_s)
         return Nothing()
 
     # -- who may ---------------------------------------------------------------------------------
+
+    async def _know(self, context: Context, *targets: str) -> None:
+        """A name may belong to another component by now than this replica has heard of."""
+        if not all(ids.is_id(target) for target in targets):
+            await self._log.barrier(timeout_s=context.timeout_s)
 
     def _owned(self, target: str, context: Context) -> Instance:
         instance = self._state.instances.resolve(target)

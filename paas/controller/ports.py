@@ -153,6 +153,6 @@ class Log(Protocol):
 
     def applied(self) -> int: ...
 
-    async def barrier(self) -> None:
+    async def barrier(self, *, timeout_s: float = 10.0) -> None:
         """Afterwards the state here is no older than the call.  Raises `unavailable`."""
         ...

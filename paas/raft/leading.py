@@ -26,7 +26,7 @@ import trio
 
 from paas.base.errors import PlatformError
 from paas.raft.configuration import Configuration, encode
-from paas.raft.limits import TRANSFER_TIMEOUT_S_DEFAULT, YIELD_RETRY_S
+from paas.raft.limits import COMMAND_BYTES_MAX, TRANSFER_TIMEOUT_S_DEFAULT, YIELD_RETRY_S
 from paas.raft.reads import ReadOutcome
 from paas.raft.syncobj import Replica
 
@@ -175,6 +175,8 @@ class Leading:
         now_s = replica.clock.monotonic_s()
         if replica.journal.full:
             self._yield(now_s)
+        elif replica.journal.fits(COMMAND_BYTES_MAX):
+            self._yielded_s = -math.inf  # there is room again; the next time is another one
         transfer = self._transfer
         if transfer is None or not self.holding:
             return

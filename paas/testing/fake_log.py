@@ -91,7 +91,7 @@ class FakeLog:
     def applied(self) -> int:
         return len(self.entries)
 
-    async def barrier(self) -> None:
+    async def barrier(self, *, timeout_s: float = 10.0) -> None:
         await trio.lowlevel.checkpoint()
 
     def view(self) -> LogView:
@@ -135,7 +135,7 @@ class LogView:
     def applied(self) -> int:
         return self._log.applied()
 
-    async def barrier(self) -> None:
+    async def barrier(self, *, timeout_s: float = 10.0) -> None:
         await trio.lowlevel.checkpoint()
         if not self.connected:
             raise PlatformError("unavailable", "there is no majority")

@@ -110,7 +110,7 @@ class Client:
 
     async def ask(self, method: Method[P, R], params: P, timeout_s: float = 8.0) -> R:
         """Ask some node; raises PlatformError."""
-        machines = [m for m in self._cluster.machines.values() if not m.removed]
+        machines = [m for m in self._cluster.machines.values() if m.belongs]
         machine = self._world.random.choice(machines)
         return await self._operator.call(machine, method, params, timeout_s=timeout_s)
 

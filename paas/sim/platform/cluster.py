@@ -93,8 +93,6 @@ class Cluster:
         self.heartbeat_s = world.random.choice((0.1, HEARTBEAT_S, HEARTBEAT_S, 0.2))
         self.memory_bytes = world.random.choice(MEMORY_BYTES)
         self.compaction = world.random.choice((60, 300, 20_000))
-        self.never_joined: dict[str, None] = {}
-        """Machines that no cluster admitted."""
         self.calm = False
         """Components do what they should."""
 
@@ -116,7 +114,7 @@ class Cluster:
     def add(self, name: str, *, first: bool) -> Machine:
         """A machine that is off."""
         chance = self.world.random
-        told = {n: m.address for n, m in self.machines.items() if not m.removed}
+        told = {n: m.address for n, m in self.machines.items() if m.belongs}
         if first:
             told = {}
         drift = chance.choice((0.0, DRIFT_MAX * 0.3, DRIFT_MAX))

@@ -108,9 +108,7 @@ class Faults:
         self._cluster.network.delay_s = lambda source, target: 0.0003
         self.disks.end()
         for machine in self._cluster.machines.values():
-            machine.restart_s = lambda: 0.3
-            if not machine.removed:
-                machine.power_on()
+            machine.hasten()
 
     def _lasting(self, undo: Callable[[], None], mean_s: float) -> None:
         """Undo it after a while, at the latest at the end of the storm."""
@@ -152,7 +150,7 @@ class Faults:
         self._cluster.network.delay_s = shapes[kind]
 
     def _names(self) -> list[str]:
-        return [m.name for m in self._cluster.machines.values() if not m.removed]
+        return [m.name for m in self._cluster.machines.values() if m.belongs]
 
     def _cut(self, directions: Iterable[Pair], mean_s: float = 6.0) -> bool:
         pairs = list(directions)

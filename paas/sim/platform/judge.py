@@ -20,7 +20,7 @@ def leader_soon(cluster: Cluster) -> None:
 def judge(cluster: Cluster) -> None:
     """Raises Broken."""
     hubs = cluster.hubs()
-    living = [m.name for m in cluster.machines.values() if not m.removed]
+    living = [m.name for m in cluster.machines.values() if m.belongs]
     up = [hub.machine.name for hub in hubs]
     cluster.invariants.require("converged", up == living, f"hubs up {up}, nodes {living}")
     _replicas(cluster, hubs)
@@ -56,11 +56,9 @@ def _replicas(cluster: Cluster, hubs: list[HubLife]) -> None:
 def _nodes(cluster: Cluster, hub: HubLife) -> None:
     require = cluster.invariants.require
     for machine in cluster.machines.values():
-        if machine.removed:
+        if not machine.belongs:
             continue
         node = hub.states.nodes.get(machine.name)
-        if node is None and machine.name in cluster.never_joined:
-            continue
         state = None if node is None else node.state
         text = f"node {machine.name} is {state}"
         require("converged", state is NodeState.AVAILABLE, text)

@@ -235,6 +235,8 @@ class Machine:
         self.kernel.powered = False
         self.hub: HubLife | None = None
         self.containers: ContainerController | None = None
+        self.expected = not joins
+        """The cluster knows that it will come; before, it is not switched on."""
         self.removed = False
         """It is no node of the cluster any more, and does not start again."""
         self.restart_s: Callable[[], float] = lambda: 0.3
@@ -246,6 +248,11 @@ class Machine:
     @property
     def address(self) -> str:
         return f"{self.name}:7400"
+
+    @property
+    def belongs(self) -> bool:
+        """Is it a node of the cluster?"""
+        return self.expected and not self.removed
 
     def report(self) -> ReportNode:
         return ReportNode(
@@ -260,7 +267,7 @@ class Machine:
     # -- power -----------------------------------------------------------------------------------
 
     def power_on(self) -> None:
-        if self.kernel.powered or self.removed:
+        if self.kernel.powered or not self.belongs:
             return
         self.world.record(f"{self.name} power on")
         self.kernel.power_on()
@@ -280,6 +287,15 @@ class Machine:
             self._kill_hub(power=True)
         else:
             self._settle_disk(power=True)
+
+    def hasten(self) -> None:
+        """What is down starts now, if the machine belongs to the cluster."""
+        self.restart_s = lambda: 0.3
+        if self.kernel.powered:
+            self.start_containers()
+            self._start_hub_later()
+        else:
+            self.power_on()
 
     # -- the container controller ----------------------------------------------------------------
 

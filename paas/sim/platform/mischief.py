@@ -123,6 +123,7 @@ class Orders:
         self._on_new = on_new
         self._operator = Operator(cluster)
         self._joined = 0
+        self._one = trio.Lock()
         self._out: dict[str, None] = {}
         """Nodes that are cordoned, as far as is known."""
 
@@ -136,7 +137,8 @@ class Orders:
     async def _order(self) -> None:
         name, order = self._choose()
         try:
-            await order()
+            async with self._one:
+                await order()
         except PlatformError as exc:
             self._world.count(f"order-{exc.code}")
         else:
@@ -159,7 +161,7 @@ class Orders:
         return "node-drain", self._drain
 
     def _nodes(self) -> list[Machine]:
-        return [m for m in self._cluster.machines.values() if not m.removed]
+        return [m for m in self._cluster.machines.values() if m.belongs]
 
     def _any(self) -> Machine:
         return self._chance.choice(self._nodes())
@@ -210,6 +212,7 @@ class Orders:
                     raise
                 await trio.sleep(1.0)
             else:
+                machine.expected = True
                 machine.power_on()
                 return
         raise PlatformError("unavailable", f"{machine.name} could not be admitted")
@@ -218,7 +221,12 @@ class Orders:
         await self._operator.call(self._any(), method, params, timeout_s=timeout_s)
 
     async def uncordon_all(self) -> None:
-        """All nodes take components again; tries until it is so."""
+        """All nodes take components again; tries until it is so.
+
+        The last order may still be on its way: it comes first.
+        """
+        async with self._one:
+            await trio.sleep(8.0)
         for machine in self._nodes():
             while not machine.removed:
                 hubs = self._cluster.hubs()

@@ -48,7 +48,7 @@ async def test_a_process_whose_sync_failed_ends_before_it_acknowledges(tmp_path:
 async def test_a_leader_with_a_full_disk_yields_and_follows_again_when_there_is_room(
     tmp_path: Path,
 ) -> None:
-    found = await faults.full(tmp_path, 2, SEED)
+    found = await faults.full(tmp_path, 4, SEED)
     assert found["wrong"] == []
 
 
