@@ -126,8 +126,12 @@ class Reads:
         if self._host.is_leader and sequence > self._echoed.get(peer, 0):
             self._echoed[peer] = sequence
 
+    def linked(self, peer: str) -> None:
+        """A new connection: it may be another life of the peer, without what it knew before."""
+        self._echoed.pop(peer, None)
+
     def has_answered(self, peer: str) -> bool:
-        """Has it answered any append of this leader's term?"""
+        """Has it answered any append of this leader's term, on its present connection?"""
         return self._led_term == self._host.term and peer in self._echoed
 
     def requested(self, peer: str, message: ReadRequest) -> None:

@@ -182,16 +182,16 @@ class Replica:
 
     def peer(self, name: str) -> Peer:
         """The library's object for a node."""
-        known = self._peers.get(name)
-        if known is None:
-            known = self._peers[name] = Peer(name)
-        return known
+        if name not in self._peers:
+            self._peers[name] = Peer(name)
+        return self._peers[name]
 
     # -- the step --------------------------------------------------------------------------------
 
     def connected(self, peer: str, epoch: int) -> None:
         if peer != self.node and epoch >= self._epochs.get(peer, 0):
             self._epochs[peer] = epoch
+            self.reads.linked(peer)
             with self._entered():
                 self.network.link(self.peer(peer), up=True)
 

@@ -325,3 +325,13 @@ def test_power_may_fail_before_every_single_step_of_it() -> None:
         if finished:
             return
     raise AssertionError("it takes more steps than expected")
+
+
+def test_who_came_back_without_its_log_does_not_count_as_being_in_touch() -> None:
+    host = leader()
+    answer(host, "b")
+    answer(host, "c")
+    host.connected("b", 2)  # another life, a moment after the last answer of the one before
+    with pytest.raises(PlatformError, match="in touch"):
+        host.change_configuration(["a", "b"], ["c"])  # nobody could commit it, nor lead afterwards
+    host.change_configuration(["a", "c"], ["b"])
