@@ -99,10 +99,11 @@ async def test_a_component_lives_in_its_container(node: Node) -> None:
 async def test_the_component_is_confined_to_its_user_and_group(node: Node) -> None:
     script = (
         "id -u; id -g; id -G; grep -E '^(Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp):' /proc/self/status;"
-        "cat /proc/self/cgroup; cat /proc/1/environ; ls -l $PAAS_SOCKET; echo end"
+        "cat /proc/self/cgroup; cat /proc/1/environ; ls -l $PAAS_SOCKET; echo end; exec sleep 1000"
     )
     started = await node.start("sh", "-c", script)
     await node.hear(node.hub.message, "end")
+    await node.hear(node.hub.call, "harness.stop", {"grace_s": 0.1})
     await node.exited(started.component)
     lines = [r.message for r in node.hub.records]
     assert lines[:3] == ["1000"] * 3
