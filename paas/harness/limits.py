@@ -49,7 +49,7 @@ STOP_GRACE_S_MAX = 600.0
 PRIMARY_GONE_S = 0.1
 """A component whose connection has ended for this long, and which lives, is unavailable."""
 
-LAST_WORDS_S = 0.2
+LAST_WORDS_S = 1.0
 """How long an ended component's last records and phase may take to reach the hub."""
 
 READ_BYTES = 65_536
