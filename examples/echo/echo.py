@@ -17,7 +17,7 @@ from paas_component import Call, Component
 component = Component(workers=64)
 
 
-@component.operation("echo")
+@component.operation("echo", inline=True)
 def echo(inputs: Any, call: Call) -> Any:
     return inputs
 

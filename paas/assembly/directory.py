@@ -5,13 +5,16 @@ They live in one process with the component controller but import nothing of it;
 
 from __future__ import annotations
 
+from paas.base.errors import PlatformError
+from paas.bundle.manifest import Manifest
 from paas.controller.state import ControllerState
 from paas.hub.messages import Member
 from paas.hub.state import GroupState
 
 
 class StateDirectory:
-    """Implements `hub.router.Directory`, `hub.agent.Members` and `logs.agent.Names`."""
+    """Implements `hub.router.Directory`, `hub.agent.Members`, `hub.authorisation.Types` and
+    `logs.agent.Names`."""
 
     def __init__(self, controller: ControllerState, groups: GroupState) -> None:
         self._instances = controller.instances
@@ -43,6 +46,24 @@ class StateDirectory:
     def name_and_type(self, component: str) -> tuple[str, str]:
         instance = self._instances.get(component)
         return (instance.name, instance.type) if instance is not None else ("", "")
+
+    def type_of(self, component: str) -> str:
+        instance = self._instances.get(component)
+        return instance.type if instance is not None else ""
+
+    def manifest_of(self, kind: str) -> Manifest | None:
+        if not kind:
+            return None
+        try:
+            return self._controller.types.manifest(self._controller.types.resolve(kind))
+        except PlatformError:
+            return None
+
+    def in_one_of(self, groups: frozenset[str], component: str) -> bool:
+        return self._groups.is_in_one_of(groups, component)
+
+    def groups_of(self, component: str) -> list[str]:
+        return self._groups.groups_of(component)
 
     def types_of(self, digest: str) -> list[str]:
         """Who refers to a bundle (`controller.bundles.TypeUsers`)."""

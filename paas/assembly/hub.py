@@ -7,6 +7,7 @@ harness.sock (harnesses)   api.sock (operators)   mesh (other hubs)
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,20 @@ from paas.assembly.joining_face import JoiningFace
 from paas.assembly.mesh_network import TcpMeshNetwork
 from paas.assembly.peer_hints import PeerHints
 from paas.assembly.process import Agent
+from paas.assembly.remote_access import RemoteAccess
 from paas.assembly.transport import secure_transport
 from paas.base.errors import PlatformError
 from paas.base.supervisor import Child, Supervisor
+from paas.blob.agent import Attachments
+from paas.blob.policy import POLICY as BLOB_POLICY
+from paas.blob.store import AttachmentStore
 from paas.bundle.store import BlobStore
 from paas.container.client import ContainersClient
 from paas.container.limits import UID_BASE_MIN
 from paas.controller.bundles import PEER_POLICY, Bundles
 from paas.hub import limits
+from paas.hub.access import POLICY as ACCESS_POLICY
+from paas.hub.access import with_readers
 from paas.hub.routes import NoLinks
 from paas.logs.agent import Logs
 from paas.logs.far import FarLogs
@@ -55,7 +62,7 @@ from paas.rpc.transport import SecureTransport
 HEARTBEAT_S = 0.13
 """A leader's; as seldom as elections allow (raft.settings), since idle nodes do little else."""
 
-RULES = {**POLICY, **JOINING_POLICY, **PEER_POLICY}
+RULES = with_readers({**POLICY, **JOINING_POLICY, **PEER_POLICY, **ACCESS_POLICY, **BLOB_POLICY})
 
 
 class HubProcess:
@@ -93,6 +100,14 @@ class HubProcess:
             settled=lambda: self.core.staleness() is None,
             on_trouble=lambda text: agent.log.warning("bundles.trouble", error=text),
         )
+        self.attachments = Attachments(
+            start.node,
+            AttachmentStore(Path(agent.directories["blobs"]) / "attachments"),
+            agent.entropy,
+            peers=mesh,
+            lives=lambda component: self.core.directory.state(component) != "destroyed",
+            on_trouble=lambda text: agent.log.warning("attachments.trouble", error=text),
+        )
         port = ContainerPort(self.client, states.bundles, states.controller, self.bundles)
         self.core = HubCore(
             HubPorts(
@@ -110,6 +125,10 @@ class HubProcess:
                 report=self._report,
                 prepared=self.client.wait_connected,
                 links=NoLinks() if mesh is None else mesh,
+                wall_ns=time.time_ns,
+                trace_seed=agent.entropy.bytes(32),
+                trace_rate=node_of(agent, hints).trace_rate,
+                url=lambda: self.access.url,
             ),
             replicated,
             states,
@@ -122,6 +141,8 @@ class HubProcess:
         hub.records = self.mailbox
         replicated.subscribe(self.bundles.state_changed)
         self.joining = self._joining(replicated, transport, mesh)
+        self.access = self._access()
+        replicated.subscribe(self.access.state_changed)
         hints.addresses = self.book.addresses
         replicated.subscribe(hints.state_changed)
 
@@ -150,12 +171,30 @@ class HubProcess:
             identity=lambda: transport.identity,
         )
 
+    def _access(self) -> RemoteAccess:
+        agent, node = self.agent, self.node
+        return RemoteAccess(
+            cluster=node.cluster,
+            node=node.node,
+            listen=node.api_address,
+            authority_socket=node.authority_socket,
+            tokens=self.states.access,
+            log=self.core.log,
+            files=SystemFiles(agent.directories["hub"]),
+            clock=agent.clock,
+            entropy=agent.entropy,
+            logger=agent.log,
+            sweeper=agent.sweeper,
+            on_close=self.closed,
+        )
+
     def _node_up(self, node: str, peer: Peer) -> None:
         self.far_logs.connected(node, peer)
         self.bundles.nodes_changed()
 
     def register(self, dispatcher: Dispatcher) -> None:
-        for part in (self.core, self.logs, self.bundles, self.joining):
+        parts = (self.core, self.logs, self.bundles, self.attachments, self.joining, self.access)
+        for part in parts:
             part.register(dispatcher)
         self.bundles.register_peers(dispatcher)
 
@@ -190,6 +229,18 @@ class HubProcess:
             raise PlatformError("denied", "only harnesses in containers connect here")
         peer.info["roles"] = frozenset({"harness"})
 
+    async def teardown(self) -> None:
+        """Before an orderly end: no program outside is cut off, and the log is handed over."""
+        await self.access.drain()
+        await self.core.replicated.close()
+
+    def statistics(self) -> dict[str, Any]:
+        return {
+            **self.core.statistics(),
+            "attachments": self.attachments.statistics(),
+            "outside": self.access.statistics(),
+        }
+
     def closed(self, peer: Peer) -> None:
         self.core.hub.connection_closed(peer)
         self.bundles.connection_closed(peer)
@@ -207,6 +258,8 @@ def node_of(agent: Agent, hints: PeerHints) -> NodeSettings:
         join_listen=told["join_listen"],
         peers={**told["peers"], **hints.read()},
         joined=told["joined"],
+        api_listen=told["api_listen"],
+        trace_rate=told.get("trace_rate", 0.0),
     )
 
 
@@ -246,7 +299,8 @@ async def body(
         )
         agent.teardown = replicated.close
         process = HubProcess(agent, replicated, states, transport, mesh, hints, nursery)
-        agent.statistics = process.core.statistics
+        agent.statistics = process.statistics
+        agent.teardown = process.teardown
         process.register(dispatcher)
         check_policy(dispatcher.methods(), RULES)
         if mesh is not None:
@@ -264,7 +318,9 @@ async def body(
             jitter=agent.entropy.fraction,
         )
         await nursery.start(actors.run)
+        await nursery.start(process.attachments.run)
         await nursery.start(process.joining.run)
+        await nursery.start(process.access.run, dispatcher)
         await nursery.start(_serve_harnesses(process, dispatcher))
         await nursery.start(_serve_operators(process, dispatcher))
         await process.client.wait_connected()

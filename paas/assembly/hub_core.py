@@ -36,11 +36,19 @@ from paas.controller.policy import POLICY as CONTROLLER_POLICY
 from paas.controller.ports import Containers, LogTail
 from paas.controller.resources import Paths, Resources
 from paas.controller.state import ControllerState
+from paas.hub.access_state import AccessTokenState
 from paas.hub.agent import Hub
+from paas.hub.attributes import AttributeState
+from paas.hub.history import History
+from paas.hub.mailbox import MailboxState
+from paas.hub.mailbox_api import POLICY as MAILBOX_POLICY
+from paas.hub.mailbox_api import MailboxPart
+from paas.hub.mailbox_keeper import Surroundings
 from paas.hub.policy import POLICY as HUB_POLICY
 from paas.hub.ring_state import RingState
 from paas.hub.routes import Links, NoLinks
 from paas.hub.state import GroupState
+from paas.hub.traces import Traces
 from paas.node.api import Facts, NodesApi
 from paas.node.membership_keeper import MembershipKeeper
 from paas.node.policy import POLICY as NODE_POLICY
@@ -52,7 +60,7 @@ from paas.rpc.dispatch import Authorise, Dispatcher, Rule
 from paas.rpc.peer import Peer
 from paas.scheduler.messages import NodeView
 
-POLICY = {**HUB_POLICY, **CONTROLLER_POLICY, **NODE_POLICY}
+POLICY = {**HUB_POLICY, **MAILBOX_POLICY, **CONTROLLER_POLICY, **NODE_POLICY}
 
 STALE_AFTER_S = 2.0
 """What a replica says is marked as stale when it has not heard a leader for so long."""
@@ -94,6 +102,15 @@ class HubPorts:
     report: Callable[[], ReportNode]
     prepared: Callable[[], Awaitable[None]]
     links: Links = field(default_factory=NoLinks)
+    url: Callable[[], str] = lambda: ""
+    """Where programs outside are answered; empty where they are not."""
+
+    wall_ns: Callable[[], int] | None = None
+    """Finer wall time than the clock's, for spans."""
+
+    trace_seed: bytes = b""
+    trace_rate: float = 0.0
+    """See `hub.traces`."""
 
 
 class States:
@@ -106,11 +123,37 @@ class States:
         self.nodes = NodeRegister()
         self.ring = RingState()
         self.tokens = JoinTokenState()
+        self.attributes = AttributeState()
+        self.history = History(self.groups.groups_of)
+        self.mailboxes = MailboxState()
+        self.access = AccessTokenState()
 
     def machine(self) -> Machine:
         return Machine(
-            [self.nodes, self.ring, self.controller, self.groups, self.bundles, self.tokens]
+            [
+                self.nodes,
+                self.ring,
+                self.controller,
+                self.groups,
+                self.attributes,
+                self.history,
+                self.bundles,
+                self.tokens,
+                self.mailboxes,
+                self.access,
+            ]
         )
+
+
+def _traces(ports: HubPorts) -> Traces:
+    clock = ports.clock
+    return Traces(
+        node=ports.node,
+        now_ns=ports.wall_ns or (lambda: clock.now_ms() * 1_000_000),
+        seed=ports.trace_seed or ports.node.encode(),
+        links=ports.links,
+        rate=ports.trace_rate,
+    )
 
 
 def stale(log: ReplicatedLog) -> float | None:
@@ -178,12 +221,16 @@ class HubCore:
             node=ports.node,
             log=self.log,
             groups=states.groups,
+            attributes=states.attributes,
+            history=states.history,
             directory=self.directory,
             clock=ports.clock,
             uid_of=self._uid_of,
             links=ports.links,
             may_run=lambda: self.presence.valid,
             staleness=self.staleness,
+            traces=_traces(ports),
+            types=self.directory,
         )
         self.controller = Controller(
             node=ports.node,
@@ -201,9 +248,33 @@ class HubCore:
             ring=states.ring,
         )
         self.hub.listener = self.controller
+        self.mailboxes = self._mailboxes()
+        self.hub.router.postman = self.mailboxes.postman
+        board = self.hub.routing.board
+        board.parts["mailboxes"] = self.mailboxes.statistics
+        board.nodes = lambda: [node.name for node in states.nodes.nodes()]
         self.api = Api(self.controller, self._neighbours())
         self.resources = Resources(states.controller, states.groups, ports.containers)
         self.nodes_api = NodesApi(states.nodes, self.log, self._facts())
+
+    def _mailboxes(self) -> MailboxPart:
+        ports, states = self.ports, self.states
+        return MailboxPart(
+            Surroundings(
+                node=ports.node,
+                state=states.mailboxes,
+                log=self.log,
+                deliveries=self.hub.router,
+                may_run=lambda: self.presence.valid,
+                on_trouble=lambda group, error: ports.trouble.warning(
+                    "mailbox.trouble", group=group, error=str(error)
+                ),
+            ),
+            states.groups,
+            states.ring,
+            on_bug=ports.on_bug,
+            staleness=self.staleness,
+        )
 
     def _uid_of(self, component: str) -> int | None:
         return self.controller.uid_of(component)
@@ -256,23 +327,34 @@ class HubCore:
             remote=Remotes(self.ports.links),
             staleness=self.staleness,
             drain=self._drain,
+            url=self.ports.url,
         )
 
     def register(self, dispatcher: Dispatcher) -> None:
         """Put the handlers of all parts on a dispatcher."""
         for part in (self.hub, self.api, self.resources, self.presence, self.nodes_api):
             part.register(dispatcher)
+        self.mailboxes.register(dispatcher)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Drive the log and keep the components of this node; the log has recovered then."""
         self.replicated.subscribe(self.hub.state_changed)
+        self.states.history.begin(self.replicated.status()["applied"])
+        self.ports.links.subscribe(self.hub.node_up, self.hub.node_down)
+        nursery.start_soon(self.hub.run)
         await nursery.start(self.replicated.run)
+        await nursery.start(self.hub.routing.board.run)
         await nursery.start(self.controller.run)
         await nursery.start(self.presence.run)
+        await nursery.start(self.mailboxes.run)
         await nursery.start(self.members.run)
 
     def statistics(self) -> dict[str, Any]:
-        return {"hub": self.hub.statistics(), "log": self.replicated.status()}
+        return {
+            "hub": self.hub.statistics(),
+            "mailboxes": self.mailboxes.statistics(),
+            "log": self.replicated.status(),
+        }
 
 
 def authoriser(policy: Mapping[str, Rule]) -> Authorise:

@@ -2,7 +2,8 @@
 
 `node.json` is written once, when the node begins a cluster or has joined one:
     {"cluster", "node", "listen": "host:port", "join": "host:port", "peers": {name: "host:port"},
-     "kind": "init" | "join", "containers": network or ""}
+     "kind": "init" | "join", "containers": network or "",
+     "api": "host:port" (port 0: any) | "off" | "", "trace_rate": 0.0}
 A directory without it is that of a cluster of one node without a network.
 """
 
@@ -44,6 +45,8 @@ def node_settings(state: str, cluster: str, plain: dict[str, Any]) -> NodeSettin
             peers={str(k): _checked("peers", v) for k, v in plain.get("peers", {}).items()},
             joined=KINDS.index(plain.get("kind", "init")) == 1,
             container_network=_network(plain.get("containers", "")),
+            api_listen=_api(plain.get("api", "")),
+            trace_rate=_rate(plain.get("trace_rate", 0.0)),
         )
         check_cluster(settings.cluster)
         check_node(settings.node)
@@ -62,6 +65,21 @@ def _checked(name: str, value: object) -> str:
     if not (host and colon and port.isdigit() and 0 < int(port) < 1 << 16):
         raise ValueError(f"{name}: expected host:port, not {value!r}")
     return f"{host}:{port}"
+
+
+def _api(value: object) -> str:
+    if value in ("", "off"):
+        return str(value)
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not (host and colon and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError(f"api: expected host:port or off, not {value!r}")
+    return f"{host}:{port}"
+
+
+def _rate(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"trace_rate: expected a number from 0 to 1, not {value!r}")
+    return float(value)
 
 
 def _network(value: object) -> str:

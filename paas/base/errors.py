@@ -81,6 +81,12 @@ _KINDS = (
     Kind(
         "refused", Exit.FAILED, "the component refused", "ask again later, or use: paas destroy ID"
     ),
+    Kind(
+        "reject",
+        Exit.FAILED,
+        "the receiver will never take this message",
+        "look at: paas mailbox dead GROUP",
+    ),
     Kind("denied", Exit.DENIED, "you are not allowed to do this", "ask an operator of the cluster"),
     Kind(
         "conflict",
@@ -109,6 +115,12 @@ _KINDS = (
         "see the reasons per node, and: paas nodes",
     ),
     Kind("failed", Exit.FAILED, "the component failed", "look at: paas logs TARGET"),
+    Kind(
+        "cancelled",
+        Exit.FAILED,
+        "the caller no longer wants the answer",
+        "ask again, if it is wanted after all",
+    ),
     Kind(
         "unknown-outcome",
         Exit.PENDING,

@@ -121,6 +121,24 @@ COMMAND_WORDS_MAX = 256
 TEXT_BYTES_MAX = 4_096
 """Length of a command's word, a description, a value of the environment."""
 
+OPERATIONS_MAX = 256
+"""Operations, objects or applications in one entry of `exposes` or `requires`."""
+
+DURABLE_ATTEMPTS_MAX = 100
+DURABLE_BACKOFF_S_MAX = 600.0
+"""Longest wait between two attempts of a durable mailbox, however often the first is doubled."""
+
+DURABLE_MESSAGES_MAX = 50_000
+"""Largest number of waiting messages that a durable mailbox can be declared for."""
+
+DURABLE_BYTES_MIN = 128 << 10
+DURABLE_BYTES_MAX = 16 << 20
+"""Bounds of the bytes that a durable mailbox can be declared for."""
+
+DURABLE_TIMEOUT_S_MAX = 300.0
+DURABLE_IN_FLIGHT_MAX = 256
+"""Largest number of messages of one mailbox that members work on at the same time."""
+
 TABLE_ENTRIES_MAX = 64
 """Endpoints, requirements, or variables of the environment of one component type."""
 

@@ -31,6 +31,8 @@ Protocol = Literal["json", "msgpack", "none"]
 class Component(msgspec.Struct, frozen=True, kw_only=True):
     """What runs.  `base` is the file system below the bundle; `protocol` how it speaks with us.
 
+    Components of one `application` may call each other as they like (manifest_terms.py).
+
     `sdk` names the language whose SDK file `paas push` puts into the bundle; empty: none.
     """
 
@@ -38,9 +40,10 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     command: tuple[str, ...]
     description: str = ""
+    application: str = "default"
     base: str = "host"
     protocol: Protocol = "json"
-    sdk: Literal["", "python"] = ""
+    sdk: Literal["", "python", "node"] = ""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +62,39 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     protocol: str = "tcp"
 
 
+class Exposure(msgspec.Struct, frozen=True, kw_only=True):
+    """Operations that components of other applications may call; `*` means all of a kind."""
+
+    operations: tuple[str, ...]
+    to: tuple[str, ...]
+    objects: tuple[str, ...] = ("*",)
+
+
 class Requirement(msgspec.Struct, frozen=True, kw_only=True):
-    """A group that it calls; naming it here opens the network path."""
+    """A group that it calls; naming it here opens the network path.
+
+    `application` and `operations` narrow what it wants of members in other applications.
+    """
 
     group: str
+    application: str = ""
+    operations: tuple[str, ...] = ("*",)
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """How a group keeps what is cast to it; the same in all manifests that declare the group.
+
+    `backoff` and `timeout` in seconds: before the second attempt, and for the answer to each.
+    """
+
+    mailbox: Literal["durable", "none"]
+    attempts: int = 5
+    backoff: float = 1.0
+    messages_max: int = 10_000
+    bytes_max: int = 4 << 20
+    ordered: bool = True
+    timeout: float = 30.0
+    in_flight: int = 16
 
 
 class Supervision(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +113,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     component: Component
     limits: Limits = Limits()
     endpoints: dict[str, Endpoint] = {}
+    exposes: dict[str, Exposure] = {}
     requires: dict[str, Requirement] = {}
+    groups: dict[str, Group] = {}
     supervision: Supervision = Supervision()
     environment: dict[str, str] = {}
 
@@ -94,6 +128,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Plain values in canonical form, all defaults written out."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         plain["component"]["command"] = list(self.component.command)
+        for section in ("exposes", "requires"):
+            for entry in plain[section].values():
+                entry.update({k: list(v) for k, v in entry.items() if isinstance(v, tuple)})
         return plain
 
 
@@ -148,9 +185,11 @@ class _Reader:
             endpoints={
                 name: Endpoint(**entry) for name, entry in self._entries("endpoints", table)
             },
+            exposes={name: Exposure(**entry) for name, entry in self._entries("exposes", table)},
             requires={
                 name: Requirement(**entry) for name, entry in self._entries("requires", table)
             },
+            groups={name: Group(**entry) for name, entry in self._entries("groups", table)},
             environment=self._environment(table),
         )
 
@@ -179,7 +218,9 @@ class _Reader:
         table = self._table((section,), parent.get(section, {}))
         self._few((section,), table)
         for name in table:
-            if not fields.KEY.fullmatch(name):
+            if section == "groups" and not fields.GROUP.fullmatch(name):
+                self._refuse((section, name), "expected the name of a group")
+            elif section != "groups" and not fields.KEY.fullmatch(name):
                 self._refuse(
                     (section, name), "expected a name of lower-case letters, digits, hyphens"
                 )

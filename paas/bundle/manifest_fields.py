@@ -27,7 +27,10 @@ RESERVED_VARIABLE_PREFIX = "PAAS_"
 _VERSION = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z.+_-]{0,62}[0-9A-Za-z])?")
 _BASE = re.compile(r"[a-z](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 _PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
-_GROUP = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
+_OPERATION = re.compile(r"\*|[^\x00-\x20\x7f*](?:[^\x00-\x1f\x7f*]{0,126}[^\x00-\x20\x7f*])?")
+_OBJECT = re.compile(r"\*|[^\x00-\x1f\x7f*]{0,128}")
+_APPLICATION = re.compile(rf"\*|{NAME.pattern}")
+GROUP = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 
 
 def text(value: object) -> str:
@@ -58,6 +61,11 @@ def one_of(*words: str) -> Check:
         return value
 
     return check
+
+
+def one_of_or(word: str, check: Check) -> Check:
+    """This word, or what the check accepts."""
+    return lambda value: value if value == word else check(value)
 
 
 def whole(lowest: int, highest: int) -> Check:
@@ -122,6 +130,21 @@ def seconds(value: object) -> float:
     return amount
 
 
+def words(check: Check, expected: str, most: int) -> Check:
+    """A list of 1 to `most` strings that each pass the check, without repetitions; sorted."""
+
+    def checked(value: object) -> tuple[object, ...]:
+        if not isinstance(value, list | tuple) or not 0 < len(value) <= most:
+            raise ValueError(f"{expected}, 1 to {most} of them")
+        try:
+            found = [check(word) for word in value]
+        except ValueError as exc:
+            raise ValueError(f"{expected}; each {exc}") from None
+        return tuple(sorted(set(map(str, found))))
+
+    return checked
+
+
 def command(value: object) -> tuple[str, ...]:
     expected = 'a list of strings, the program first, such as ["python3", "main.py"]'
     if not isinstance(value, list | tuple) or not 0 < len(value) <= limits.COMMAND_WORDS_MAX:
@@ -135,15 +158,54 @@ def command(value: object) -> tuple[str, ...]:
     return words
 
 
+_APPLICATION_EXPECTED = (
+    "the name of an application: lower-case letters, digits and hyphens, a letter first, at most 63"
+)
+_OPERATIONS = words(
+    pattern(_OPERATION, 'the name of an operation, or "*" for all'),
+    'a list of operations such as ["get", "put"], or ["*"] for all',
+    limits.OPERATIONS_MAX,
+)
+_OBJECTS = words(
+    pattern(_OBJECT, 'the name of an object, "" for the component itself, or "*" for all'),
+    'a list of objects such as ["orders"], or ["*"] for all',
+    limits.OPERATIONS_MAX,
+)
+_APPLICATIONS = words(
+    pattern(_APPLICATION, 'the name of an application, or "*" for every one'),
+    'a list of applications such as ["shop"], or ["*"] for every one',
+    limits.OPERATIONS_MAX,
+)
+
+
+def truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def at_most(check: Callable[[object], float], highest: float) -> Check:
+    """What the check accepts, up to a bound that is lower than its own."""
+
+    def checked(value: object) -> float:
+        amount = check(value)
+        if amount > highest:
+            raise ValueError(f"{units.SECONDS_EXPECTED}, at most {highest:g} seconds")
+        return amount
+
+    return checked
+
+
 SECTIONS: Mapping[str, Mapping[str, Check]] = {
     "component": {
         "name": pattern(NAME, "lower-case letters, digits and hyphens, a letter first, at most 63"),
         "version": pattern(_VERSION, 'a string such as "1.0.0": letters, digits, ". + - _"'),
         "command": command,
         "description": text,
+        "application": pattern(NAME, _APPLICATION_EXPECTED),
         "base": pattern(_BASE, '"host", or the name of a base layer such as "debian-12"'),
         "protocol": one_of("json", "msgpack", "none"),
-        "sdk": one_of("", "python"),
+        "sdk": one_of("", "python", "node"),
     },
     "limits": {
         "memory": size(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX),
@@ -164,15 +226,33 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
 
 TABLES: Mapping[str, Mapping[str, Check]] = {
     "endpoints": {"protocol": pattern(_PROTOCOL, 'the name of a protocol such as "http" or "tcp"')},
+    "groups": {
+        "mailbox": one_of("durable", "none"),
+        "attempts": whole(1, limits.DURABLE_ATTEMPTS_MAX),
+        "backoff": at_most(seconds, limits.DURABLE_BACKOFF_S_MAX),
+        "messages_max": whole(1, limits.DURABLE_MESSAGES_MAX),
+        "bytes_max": size(limits.DURABLE_BYTES_MIN, limits.DURABLE_BYTES_MAX),
+        "ordered": truth,
+        "timeout": at_most(seconds, limits.DURABLE_TIMEOUT_S_MAX),
+        "in_flight": whole(1, limits.DURABLE_IN_FLIGHT_MAX),
+    },
+    "exposes": {"operations": _OPERATIONS, "objects": _OBJECTS, "to": _APPLICATIONS},
     "requires": {
-        "group": pattern(_GROUP, "the name of a group: letters, digits, hyphens, dots, slashes")
+        "group": pattern(GROUP, "the name of a group: letters, digits, hyphens, dots, slashes"),
+        "application": one_of_or("", pattern(NAME, _APPLICATION_EXPECTED)),
+        "operations": _OPERATIONS,
     },
 }
 """Sections of named entries, each with these fields."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "component": ("name", "version", "command"),
+    "exposes": ("operations", "to"),
+    "groups": ("mailbox",),
     "requires": ("group",),
 }
 
-SECTION_NAMES = ("component", "limits", "endpoints", "requires", "supervision", "environment")
+SECTION_NAMES = (
+    *("component", "limits", "endpoints", "exposes", "requires", "groups", "supervision"),
+    "environment",
+)

@@ -5,7 +5,9 @@
     <root>/references/<64 digits>/<type>
 
 Put: write to `incoming`, compare digest and size, fsync, rename, fsync the directory.  After any
-crash the blob is under its name with all its bytes, or only a leftover in `incoming` exists.  Read:
+crash the blob is under its name with all its bytes, or only a leftover in `incoming` exists.  What
+is kept for a while only (`durable` false: attachments of messages) is not synced: the end of the
+process does it no harm, and what the machine's end has torn has another digest.  Read:
 every reader computes the digest again, so a bit that flipped on the disk is an error and never a
 program.  Storing a digest again replaces the file, which heals a damaged one.  A blob that a type
 refers to is never removed; one that nobody refers to goes by `collect`, except those the caller
@@ -41,7 +43,7 @@ class Incoming:
         self._store = store
         self._bytes_max = bytes_max
         self._summer = Summer()
-        self._hasher = PreHash()
+        self._hasher = PreHash() if store.signed else None
         self._descriptor = -1
         with files.reporting_full_disk():
             self._descriptor, name = tempfile.mkstemp(dir=store.incoming)
@@ -55,7 +57,17 @@ class Incoming:
     @property
     def prehash(self) -> bytes:
         """What the signature of the bytes received so far must be over."""
+        assert self._hasher is not None, "nothing in this store is signed"
         return self._hasher.digest()
+
+    @property
+    def digest(self) -> Digest:
+        """Of the bytes received so far."""
+        return self._summer.digest()
+
+    def piece(self, offset: int, count: int) -> bytes:
+        """At most `count` of the bytes received so far."""
+        return os.pread(self._open(), min(count, max(0, self.size - offset)), offset)
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes received so far, to check them before they are kept."""
@@ -78,7 +90,8 @@ class Incoming:
             self.abort()
             raise
         self._summer.update(chunk)
-        self._hasher.update(chunk)
+        if self._hasher is not None:
+            self._hasher.update(chunk)
 
     def commit(self, expected: Digest) -> None:
         """Keep what was received under its digest, durably; raises `corrupt` if it has another."""
@@ -86,7 +99,8 @@ class Incoming:
             self._summer.verify(expected)
             with files.reporting_full_disk():
                 os.fchmod(self._open(), 0o444)
-                os.fsync(self._descriptor)
+                if self._store.durable:
+                    os.fsync(self._descriptor)
                 self._store.keep(self._path, expected)
         finally:
             self.abort()
@@ -119,8 +133,19 @@ class Incoming:
 class BlobStore:
     """All bundles of one node.  One process opens a store; its threads may share it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        durable: bool = True,
+        signed: bool = True,
+        uploads_max: int = limits.UPLOADS_MAX,
+    ) -> None:
+        """`durable`: survives the machine's end; `signed`: uploads have a `prehash`."""
         self.incoming = root / "incoming"
+        self.durable = durable
+        self.signed = signed
+        self._uploads_max = uploads_max
         self._blobs = root / "blobs"
         self._lock = threading.Lock()
         self._uploads = 0
@@ -128,16 +153,16 @@ class BlobStore:
             for folder in (root, self._blobs):
                 files.make_directory(folder, 0o755)
             files.make_directory(self.incoming, 0o700)
-            self._references = References(root / "references", durable=True)
+            self._references = References(root / "references", durable=durable)
             for name in os.listdir(self.incoming):  # an upload does not outlive its process
                 files.remove_tree(self.incoming / name)
 
     def begin(self, bytes_max: int = limits.BUNDLE_BYTES_MAX) -> Incoming:
         """Start an upload of at most `bytes_max` bytes."""
         with self._lock:
-            if self._uploads >= limits.UPLOADS_MAX:
+            if self._uploads >= self._uploads_max:
                 raise PlatformError(
-                    "limit-exceeded", f"{limits.UPLOADS_MAX} uploads are under way; try later"
+                    "limit-exceeded", f"{self._uploads_max} uploads are under way; try later"
                 )
             self._uploads += 1
         try:
@@ -246,7 +271,8 @@ class BlobStore:
         with self._lock:
             files.make_directory(target.parent, 0o755)
             os.replace(file, target)
-            files.sync_directory(target.parent)
+            if self.durable:
+                files.sync_directory(target.parent)
 
     def finished(self) -> None:
         """For uploads: one has ended."""
@@ -256,7 +282,8 @@ class BlobStore:
     def _remove(self, digest: Digest) -> None:
         path = self.path(digest)
         path.unlink()
-        files.sync_directory(path.parent)
+        if self.durable:
+            files.sync_directory(path.parent)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ from paas.certificates.join_terms import split_address
 from paas.certificates.limits import (
     JOIN_ATTEMPTS,
     JOIN_CONNECTION_S,
+    LEAF_LIFE_S,
     NODE_RENEWAL_CHECK_S,
     OBTAIN_ATTEMPTS,
     OBTAIN_TIMEOUT_S,
@@ -33,7 +34,7 @@ from paas.certificates.limits import (
     RENEWAL_RETRY_S,
 )
 from paas.identity import csr, keys, x509
-from paas.identity.names import AgentName
+from paas.identity.names import API, API_ID, AgentName
 from paas.identity.rotation import renewal_time_ms
 from paas.identity.tls import Identity, join_client_context, shown_chain
 from paas.identity.verify import trust, verify
@@ -133,6 +134,25 @@ async def certify_node(socket_path: str, request: str, node: str) -> str:
     """
     params = messages.CertifyNode(request=request, node=node)
     return (await _ask_until_answered(socket_path, messages.CERTIFY_NODE, params)).chain
+
+
+async def certify_access(socket_path: str, request: str, life_s: int) -> messages.Issued:
+    """A certificate for access from outside (hub only): see `messages.CertifyAccess`.
+
+    Raises `denied`, `invalid`, `limit-exceeded`, `unavailable`.
+    """
+    params = messages.CertifyAccess(request=request, life_s=life_s)
+    return await _ask_until_answered(socket_path, messages.CERTIFY_ACCESS, params)
+
+
+async def obtain_access(
+    socket_path: str, cluster: str, node: str, *, clock: Clock, life_s: int = LEAF_LIFE_S
+) -> tuple[Identity, AgentName]:
+    """The identity of this node's server for callers from outside (hub only)."""
+    name = AgentName(cluster, node, API, API_ID)
+    key = keys.make_key()
+    issued = await certify_access(socket_path, csr.make(name, key).decode(), life_s)
+    return _accept(issued, key, name, clock, None), name
 
 
 async def renew_node_authority(socket_path: str, certify: Callable[[str], Awaitable[str]]) -> bool:

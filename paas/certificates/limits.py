@@ -17,6 +17,9 @@ LEAF_LIFE_S = 24 * 3_600
 LEAF_LIFE_S_MIN = 10 * 60
 LEAF_LIFE_S_MAX = 7 * 86_400
 
+OPERATOR_LIFE_S_MAX = LEAF_LIFE_S_MAX
+"""Longest life of an operator's certificate, which nothing ends before its time."""
+
 TOKEN_LIFE_S = 60
 """Default time from the making of a spawn token to the last moment it can be redeemed."""
 

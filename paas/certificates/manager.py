@@ -35,10 +35,10 @@ from paas.base.ports import Clock, Entropy
 from paas.certificates import messages
 from paas.certificates.authority import Authority, refusal
 from paas.certificates.lifecycle import TOKEN, Token, TokenEvent
-from paas.certificates.limits import TOKENS_MAX
+from paas.certificates.limits import OPERATOR_LIFE_S_MAX, TOKENS_MAX
 from paas.certificates.policy import SPAWNER, role_of
 from paas.certificates.settings import Settings
-from paas.identity import capabilities, csr, keys, tokens, x509
+from paas.identity import capabilities, csr, keys, names, tokens, x509
 from paas.identity.keys import Malformed, fingerprint
 from paas.identity.names import AgentName
 from paas.identity.verify import verify
@@ -258,6 +258,22 @@ class CertificateService:
         self._notice("node-renewed", end_ms=self._authority.node_facts.end_ms, pid=peer.pid)
         return Nothing()
 
+    def certify_access(
+        self, params: messages.CertifyAccess, peer: PeerCredentials
+    ) -> messages.Issued:
+        """A certificate for the server of callers from outside, or for an operator's program."""
+        try:
+            asked = csr.read(params.request.encode())
+            if reason := access_refusal(asked.name, self._settings):
+                raise Refused(reason)
+        except (Refused, Malformed) as exc:
+            raise self._refuse("access-refused", str(exc), peer) from None
+        if not 1 <= params.life_s <= OPERATOR_LIFE_S_MAX:
+            raise invalid("life_s", f"expected 1 to {OPERATOR_LIFE_S_MAX} seconds")
+        certificate = self._authority.issue(asked.name, asked, life_s=params.life_s)
+        self._notice("access-certified", name=asked.name.uri, key=fingerprint(asked.key))
+        return messages.Issued(certificate=certificate, authority=self._authority.pem)
+
     def _refuse(self, event: str, reason: str, peer: PeerCredentials) -> PlatformError:
         self._notice(event, reason=reason, pid=peer.pid, uid=peer.uid)
         return PlatformError(
@@ -265,6 +281,17 @@ class CertificateService:
             "the certificate manager refuses",
             hint="the reason is in the log of the certificate manager",
         )
+
+
+def access_refusal(name: AgentName, settings: Settings) -> str:
+    """Why this name is not one for access from outside; empty: it is."""
+    if (name.cluster, name.node) != (settings.cluster, settings.node):
+        return f"asks for a name on {name.node} of {name.cluster}"
+    if (name.subsystem, name.id) == (names.API, names.API_ID):
+        return ""
+    if name.subsystem == names.OPERATOR and name.id.startswith(names.OPERATOR_ID_PREFIX):
+        return ""
+    return f"{name.subsystem} {name.id} is neither the server nor an operator"
 
 
 Handler = Callable[[Any, PeerCredentials], Message]
@@ -280,6 +307,7 @@ def methods(service: CertificateService) -> dict[str, Handler]:
         messages.CERTIFY_NODE.name: service.certify_node,
         messages.NODE_REQUEST.name: service.node_request,
         messages.INSTALL_NODE.name: service.install_node,
+        messages.CERTIFY_ACCESS.name: service.certify_access,
     }
 
 

@@ -105,6 +105,16 @@ class InstallNode(Params, frozen=True, kw_only=True):
     chain: str
 
 
+class CertifyAccess(Params, frozen=True, kw_only=True):
+    """Certify a key for access from outside: the server's (`api`) or an operator's program.
+
+    The caller, this node's hub, answers for it that the request may be granted.
+    """
+
+    request: str
+    life_s: int
+
+
 class Join(Params, frozen=True, kw_only=True):
     """A new node asks to be let in, on a connection without a certificate of its own.
 
@@ -156,6 +166,7 @@ NODE_REQUEST = method(
     1011, "certificates.node_request", DescribeNodeRequest, NodeRequest, public=False
 )
 INSTALL_NODE = method(1012, "certificates.install_node", InstallNode, Nothing, public=False)
+CERTIFY_ACCESS = method(1020, "certificates.certify_access", CertifyAccess, Issued, public=False)
 JOIN = method(1040, "cluster.join", Join, Joined, public=False)
 CREATE_TOKEN = method(1041, "cluster.create_token", CreateToken, CreatedToken)
 CERTIFY = method(1042, "cluster.certify", CertifyNode, NodeCertified, public=False)

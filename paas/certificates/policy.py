@@ -23,6 +23,8 @@ POLICY: dict[str, Rule] = {
     "certificates.certify_node": Rule(_CARRIERS),
     "certificates.node_request": Rule(_CARRIERS),
     "certificates.install_node": Rule(_CARRIERS),
+    # The hub has asked who is an operator.
+    "certificates.certify_access": Rule(frozenset({HUB})),
 }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mimetypes
 from pathlib import Path
 from typing import Any
 
-from paas.base.errors import Exit, PlatformError
+from paas.base.errors import Exit
+from paas.cli import attachments as attached
 from paas.cli import inputs as typed
 from paas.cli.session import Session
 
@@ -20,19 +20,23 @@ def call(
     selector: str,
     object_: str,
     attach: tuple[str, ...],
+    save: str | None,
     timeout: float | None,
 ) -> int:
     """Print the outputs as one JSON value; for `all`, `{"replies": [...]}`."""
     params = _params(session, target, operation, inputs, selector, object_, attach)
     result = session.change("hub.call", params, timeout_s=timeout)
+    came = [i for reply in result.get("replies", (result,)) for i in reply.get("attachments") or ()]
+    if came:
+        session.output.note(attached.described(came))
+    if came and save is not None:
+        files = attached.save(session, came, Path(save))
+        session.output.note(f"saved: {', '.join(map(str, files))}")
     if "replies" in result:
         session.output.value({"replies": result["replies"]})
         replies = result["replies"]
         failed = bool(replies) and all("error" in reply for reply in replies)
         return Exit.FAILED if failed else Exit.DONE
-    attachments = result.get("attachments")
-    if attachments:
-        session.output.note(_attached(attachments))
     session.output.value(result.get("outputs"), None, [result.get("component", "")])
     return Exit.DONE
 
@@ -70,24 +74,8 @@ def _params(
         "operation": operation,
         "inputs": typed.read(words),
         "selector": selector,
-        "attachments": [_attachment(Path(file)) for file in files],
+        "attachments": attached.outgoing(session, files),
     }
     if object_:
         params["object"] = object_
     return params
-
-
-def _attachment(file: Path) -> dict[str, str]:
-    import base64
-
-    try:
-        data = file.read_bytes()
-    except OSError as exc:
-        raise PlatformError("invalid", f"--attach {file}: {exc.strerror}") from None
-    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return {"name": file.name, "type": kind, "data": base64.b64encode(data).decode()}
-
-
-def _attached(attachments: list[dict[str, Any]]) -> str:
-    words = [f"{a.get('name', '?')} ({len(a.get('data', '')) * 3 // 4} bytes)" for a in attachments]
-    return f"with attachments: {', '.join(words)}"

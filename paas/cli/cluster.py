@@ -38,6 +38,8 @@ def _summary(session: Session, found: dict[str, Any]) -> str:
     counts = {state: n for state, n in found["components"].items() if n}
     lines.append(f"types   {found['types']}")
     lines.append(f"components  {texts.fields(counts) or 'none'}")
+    if found.get("url"):
+        lines.append(f"api     {found['url']}")
     return "\n".join(lines)
 
 

@@ -6,7 +6,12 @@ for the documentation (docs/internals/checklist-command.md).
 
 from __future__ import annotations
 
+from paas.cli.access_commands import ACCESS_COMMANDS
+from paas.cli.attribute_commands import ATTRIBUTE_COMMANDS
 from paas.cli.cluster_commands import CLUSTER_COMMANDS
+from paas.cli.develop_commands import DEVELOP_COMMANDS
+from paas.cli.mailbox_commands import MAILBOX_COMMANDS
+from paas.cli.routing_commands import ROUTING_COMMANDS
 from paas.cli.rows import (
     DEVELOP,
     DRY_RUN,
@@ -22,6 +27,7 @@ from paas.cli.rows import (
     Command,
     Option,
 )
+from paas.cli.trace_commands import TRACE_COMMANDS
 
 _COMPONENT = Argument(
     "target", "a component: id, first 8 or more digits of it, or name", names="component"
@@ -32,7 +38,7 @@ _INPUTS = Argument(
 )
 _OPERATION = Argument("operation", "the operation's name")
 _CALL_OPTIONS = (
-    Option(("--selector",), "which members of a group", choices=("any", "all"), default="any"),
+    Option(("--selector",), "which members of a group", default="any", metavar="SELECTOR"),
     Option(("--object",), "an object of the component", default="", metavar="NAME"),
     Option(("--attach",), "send this file along", many=True, metavar="FILE"),
     TIMEOUT,
@@ -132,6 +138,7 @@ COMMANDS: tuple[Command, ...] = (
             DRY_RUN,
         ),
     ),
+    *DEVELOP_COMMANDS,
     Command(
         ("types",),
         DEVELOP,
@@ -253,7 +260,11 @@ COMMANDS: tuple[Command, ...] = (
             ("call group:greeters greet name=Ada --selector all", "every member of a group"),
         ),
         arguments=(_TARGET, _OPERATION, _INPUTS),
-        options=_CALL_OPTIONS,
+        options=(
+            *_CALL_OPTIONS[:-1],
+            Option(("--save",), "save attachments that come back there", metavar="DIR"),
+            TIMEOUT,
+        ),
     ),
     Command(
         ("cast",),
@@ -379,6 +390,11 @@ COMMANDS: tuple[Command, ...] = (
         options=(WATCH,),
     ),
     *CLUSTER_COMMANDS,
+    *ATTRIBUTE_COMMANDS,
+    *ACCESS_COMMANDS,
+    *MAILBOX_COMMANDS,
+    *ROUTING_COMMANDS,
+    *TRACE_COMMANDS,
     Command(
         ("bundles",),
         OPERATE,

@@ -18,7 +18,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from paas.base.errors import PlatformError
 from paas.base.limits import CALL_TIMEOUT_S_DEFAULT, FRAME_BYTES_MAX
@@ -31,6 +31,14 @@ CONNECT_PATIENCE_S = 5.0
 
 CONNECT_PAUSE_S = 0.05
 READ_BYTES = 1 << 18
+
+
+class Codec(Protocol):
+    """Values to bytes, and bytes as they come to values."""
+
+    def encode(self, value: object) -> bytes: ...
+
+    def feed(self, data: bytes) -> Iterator[Any]: ...
 
 
 class JsonLines:
@@ -79,9 +87,11 @@ class Frames:
 class Connection:
     """One connection to a hub.  `patience_s`, when set, bounds every answer (completion)."""
 
-    def __init__(self, sock: socket.socket, *, binary: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, *, binary: bool = False, codec: Codec | None = None
+    ) -> None:
         self._sock = sock
-        self._codec: JsonLines | Frames = Frames() if binary else JsonLines()
+        self._codec: Codec = codec or (Frames() if binary else JsonLines())
         self._last = 0
         self.patience_s: float | None = None
         self._events: deque[dict[str, Any]] = deque()

@@ -3,7 +3,7 @@
     DIR ── component.toml checked ── archive, digest ── signature ── upload ── type registered
 
 The same directory gives the same digest, so pushing twice sends nothing the second time.  A source
-that says `sdk = "python"` gets this version's `paas_component.py` into its archive.  A development
+that says `sdk = "python"` or `"node"` gets this version's SDK file into its archive.  A development
 cluster on this machine trusts the developer's key at first use, and says so.
 """
 
@@ -22,10 +22,8 @@ from paas.bundle.limits import BUNDLE_BYTES_MAX
 from paas.bundle.signature import SecretKey
 from paas.cli import limits, texts
 from paas.cli.bundle import key_file
+from paas.cli.sdk_files import sdk_files
 from paas.cli.session import Session
-
-SDK_NAME = "paas_component.py"
-SDK_FILE = Path(__file__).resolve().parents[1] / "sdk" / SDK_NAME
 
 
 def push(
@@ -67,8 +65,10 @@ def push(
 def build_source(source: Path, folder: Path) -> Built:
     """The bundle of a source directory, in `folder`."""
     manifest = read_manifest(source)
-    if manifest.component.sdk and not (source / SDK_NAME).exists():
-        source = _with_sdk(source, folder / "source")
+    files = sdk_files(manifest.component.sdk)
+    missing = {name: text for name, text in files.items() if not (source / name).exists()}
+    if missing:
+        source = with_files(source, folder / "source", missing)
     built = build(source, folder / "bundle")
     if built.size > BUNDLE_BYTES_MAX:
         raise PlatformError(
@@ -79,14 +79,15 @@ def build_source(source: Path, folder: Path) -> Built:
     return built
 
 
-def _with_sdk(source: Path, copy: Path) -> Path:
-    """The source with the SDK's file beside it; the developer's directory is not touched."""
+def with_files(source: Path, copy: Path, files: dict[str, str]) -> Path:
+    """The source with these files beside it; the developer's directory is not touched."""
     try:
         shutil.copytree(source, copy, symlinks=True, copy_function=_link_or_copy)
     except shutil.Error as exc:
         first = exc.args[0][0]
         raise PlatformError("invalid", f"{first[0]}: {first[2]}") from None
-    shutil.copyfile(SDK_FILE, copy / SDK_NAME)
+    for name, text in files.items():
+        (copy / name).write_text(text, encoding="utf-8")
     return copy
 
 

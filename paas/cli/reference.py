@@ -45,7 +45,7 @@ def load(*names: str) -> list[Any]:
 
 def _method_modules() -> None:
     """Import all that declare messages, wherever they stand."""
-    load("messages", "methods", "resources")
+    load("messages", "top_messages", "mailbox_messages", "methods", "resources")
 
 
 def messages() -> str:

@@ -89,6 +89,11 @@ GLOBAL_OPTIONS = (
     Option(("--state",), "the cluster whose state is in this directory", metavar="DIR"),
     Option(("--context",), "the cluster of this context (see: paas context)", metavar="NAME"),
     Option(("--node",), "ask this node of several (default: any)", metavar="NAME"),
+    Option(("--url",), "a cluster elsewhere: https://HOST:PORT/rpc", metavar="URL"),
+    Option(("--token-file",), "(with --url) your token", metavar="FILE"),
+    Option(("--cert-file",), "(with --url) your certificate", metavar="FILE"),
+    Option(("--key-file",), "(with --url) its key", metavar="FILE"),
+    Option(("--authority-file",), "(with --url) the authority to trust", metavar="FILE"),
     Option(("--color",), "when to use colour", choices=("auto", "always", "never")),
 )
 """Accepted before and after every command."""

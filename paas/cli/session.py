@@ -34,12 +34,18 @@ class Session:
         context: str | None = None,
         color: str = "auto",
         node: str | None = None,
+        url: str | None = None,
+        authority_file: str | None = None,
+        token_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
     ) -> None:
         self.trace = os.urandom(16).hex()
-        self._traceparent = f"00-{self.trace}-{os.urandom(8).hex()}-01"
+        self.traceparent = f"00-{self.trace}-{os.urandom(8).hex()}-01"
         self._state = state
         self._context = context
         self._node = node
+        self._remote = (url, authority_file, token_file, cert_file, key_file) if url else None
         self._connections: dict[bool, Connection] = {}
         self._at = ""
         """The node that the connections are to, when there are several."""
@@ -74,12 +80,27 @@ class Session:
     def connection(self, *, binary: bool = False) -> Connection:
         """The connection of this command, made when first needed."""
         known = self._connections.get(binary)
+        if known is None and self._remote is not None:
+            known = self._connections[binary] = self._reach_remote(binary)
         if known is None:
             self._at, known = reach(
                 self.cluster(), self._node, binary=binary, but=self._passed_over
             )
             self._connections[binary] = known
         return known
+
+    def _reach_remote(self, binary: bool) -> Connection:
+        """The connection to a cluster elsewhere."""
+        from paas.cli.remote import Remote, connect_remote
+
+        if binary:
+            raise PlatformError(
+                "unsupported",
+                "bundles are not sent over HTTPS",
+                hint="run this on a machine of the cluster",
+            )
+        assert self._remote is not None
+        return connect_remote(Remote(*(word or "" for word in self._remote)))
 
     def call(
         self,
@@ -90,7 +111,7 @@ class Session:
         binary: bool = False,
     ) -> Any:
         """A request that reads."""
-        body = {**(params or {}), "trace": self._traceparent}
+        body = {**(params or {}), "trace": self.traceparent}
         result = self._request(binary, method, body, timeout_s, changes=False)
         self._warn_if_stale(result)
         return result
@@ -106,7 +127,7 @@ class Session:
     ) -> Any:
         """A request that changes something: it carries an idempotency key."""
         key = request_id or os.urandom(16).hex()
-        body = {**params, "trace": self._traceparent, "request_id": key}
+        body = {**params, "trace": self.traceparent, "request_id": key}
         try:
             return self._request(binary, method, body, timeout_s, changes=True)
         except PlatformError as exc:

@@ -63,6 +63,8 @@ class Neighbours:
     """Seconds since this replica was last known to be up to date, if that is in doubt."""
     drain: Callable[[str], Awaitable[None]] | None = None
     """Cordon a node and mark it as being emptied."""
+    url: Callable[[], str] = lambda: ""
+    """Where programs outside are answered; empty where they are not."""
 
 
 UNKNOWN_CODES = frozenset({"no-such-target", "no-such-type", "no-such-bundle"})
@@ -406,6 +408,7 @@ class Api:
             components=states,
             hub={**self._near.hub_status(), **self._controller.statistics()},
             stale_s=self._near.staleness(),
+            url=self._near.url(),
         )
 
     # -- emptying a node -------------------------------------------------------------------------

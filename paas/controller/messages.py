@@ -217,6 +217,8 @@ class StatusResult(Message, frozen=True, kw_only=True, omit_defaults=False):
     components: dict[str, int]
     hub: dict[str, Any] = msgspec.field(default_factory=dict)
     stale_s: float | None = None
+    url: str = ""
+    """Where the answering node serves programs outside (HTTPS, WebSocket); empty: it does not."""
 
 
 class DrainNode(Params, frozen=True, kw_only=True):

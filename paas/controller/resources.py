@@ -5,6 +5,9 @@ the endpoints of the group's available members, and the path from the asker to e
 opened in the packet filters: a component reaches what it was granted and nothing else (row I11).
 The path is of this pair of components and ends with either; who comes back asks again.
 
+Members of other applications count only if their type exposes the pseudo operation `endpoints` to
+the asker's, and the requirement is of their application (`paas.bundle.manifest_terms`).
+
 Members on the asker's own node are chosen.  The addresses of containers mean something on their own
 node only: where all members are on others, the answer is a refusal that names these nodes.
 """
@@ -16,11 +19,17 @@ from typing import Any, Protocol
 import msgspec
 
 from paas.base.errors import PlatformError
+from paas.bundle.manifest import Requirement
+from paas.bundle.manifest_terms import between
+from paas.controller.component_types import ComponentType
 from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentState
 from paas.controller.state import ControllerState
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.wire.registry import Message, Params, method
+
+ENDPOINTS = "endpoints"
+"""The pseudo operation of who opens network paths to a component."""
 
 
 class Resolve(Params, frozen=True, kw_only=True):
@@ -85,7 +94,7 @@ class Resources:
                 hint=f'declare it: [requires.{params.name}] group = "…"',
             )
         found: list[Endpoint] = []
-        for provider in self._near(asker, requirement.group):
+        for provider in self._near(asker, kind, requirement):
             for endpoint in provider.endpoints.values():
                 await self._paths.grant(asker.id, provider.id, endpoint["port"])
                 found.append(
@@ -98,10 +107,24 @@ class Resources:
                 )
         return Resource(endpoints=found)
 
-    def _near(self, asker: Instance, group: str) -> list[Instance]:
+    def _near(
+        self, asker: Instance, kind: ComponentType, requirement: Requirement
+    ) -> list[Instance]:
         """The available members on the asker's node; raises if there are others only."""
+        group = requirement.group
         members = [self._state.instances.get(member) for member in self._groups.members(group)]
         ready = [i for i in members if i is not None and i.state is ComponentState.AVAILABLE]
+        allowed = [i for i in ready if self._allows(kind, i, requirement)]
+        if ready and not allowed:
+            raise PlatformError(
+                "denied",
+                f"the members of {group} are of other applications than {asker.type}, and do not"
+                f" expose {ENDPOINTS!r} to it",
+                hint=f'in their manifest: [exposes.…] operations = ["{ENDPOINTS}"], to = […]',
+                group=group,
+                types=sorted({i.type for i in ready}),
+            )
+        ready = allowed
         near = [i for i in ready if i.node == asker.node]
         if ready and not near:
             nodes = sorted({i.node for i in ready})
@@ -114,3 +137,12 @@ class Resources:
                 nodes=nodes,
             )
         return near
+
+    def _allows(self, kind: ComponentType, provider: Instance, requirement: Requirement) -> bool:
+        types = self._state.types
+        target = types.manifest(types.resolve(provider.type))
+        terms = between(types.manifest(kind), target)
+        if terms.same_application:
+            return True
+        wanted = requirement.application in ("", target.component.application)
+        return wanted and terms.exposes(ENDPOINTS, "")

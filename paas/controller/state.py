@@ -89,6 +89,8 @@ class ControllerState:
         manifest = from_plain(cmd.manifest)
         known = self.types.check_new(manifest, cmd.bundle)
         if known is None:
+            if manifest.groups and "mailboxes" in ctx.sections:
+                ctx.sections["mailboxes"].check_declared(manifest.to_plain()["groups"])
             kind = ComponentType(
                 name=manifest.component.name,
                 version=manifest.component.version,

@@ -17,6 +17,8 @@ import msgspec
 
 from paas.base.errors import PlatformError, RemoteError
 from paas.base.limits import NESTING_MAX
+from paas.harness.limits import CHANNEL_OUTBOX_BYTES_MAX
+from paas.harness.messages import CANCEL
 from paas.harness.outbox import Outbox
 from paas.rpc.connection import Connection
 from paas.rpc.envelope import EMPTY_BODY, Event, Form, Reply, Request
@@ -52,8 +54,19 @@ def shallow(body: bytes) -> bool:
     return len(body) - len(body.translate(None, _CONTAINERS)) <= NESTING_MAX
 
 
+def _unwanted(_value: bytes | PlatformError) -> None:
+    """What waits for the answer to an abandoned invocation."""
+
+
 class Channel(Connection):
-    """A connection of the component; `form` is found out from its first byte."""
+    """A connection of the component; `form` is found out from its first byte.
+
+    An invocation that was abandoned still counts as waiting until the component has answered it or
+    its time is over: otherwise, who calls and cancels again and again would give a component that
+    does not mind cancellations work without bound.
+    """
+
+    cancel_method = CANCEL.name
 
     def __init__(self, number: int) -> None:
         super().__init__(None)
@@ -84,10 +97,8 @@ class Channel(Connection):
     def reply(self, request: Request, result: bytes) -> bytes:
         if self.form is not Form.MSGPACK or request.batch is not None:
             return super().reply(request, result)
-        if request.notification or request.answered:
+        if not self._settle(request):
             return b""
-        request.answered = True
-        self.outstanding -= 1
         return frame(_encode(_Message(id=request.id, result=msgspec.Raw(result))))
 
     def _request_bytes(self, identity: int | None, method: str, params: bytes) -> bytes:
@@ -95,6 +106,27 @@ class Channel(Connection):
             return super()._request_bytes(identity, method, params)
         said = msgspec.UNSET if identity is None else identity
         return frame(_encode(_Message(id=said, method=method, params=msgspec.Raw(params))))
+
+    def abandon(self, identity: int) -> bytes:
+        waiting = self._pending.get(identity)
+        if waiting is None or waiting[1] is _unwanted:
+            return b""
+        data = super().abandon(identity)
+        self._pending[identity] = (waiting[0], _unwanted)
+        return data
+
+    def _cancel_bytes(self, identity: int) -> bytes:
+        """Told once, and not behind more than a component that does not read may let gather."""
+        if self.outbox.bytes > CHANNEL_OUTBOX_BYTES_MAX:
+            return b""
+        return super()._cancel_bytes(identity)
+
+    def expire(self, now_s: float) -> None:
+        late = [i for i, w in self._pending.items() if w[1] is _unwanted and w[0] <= now_s]
+        for identity in late:  # it knows already
+            self.forget(identity)
+        super().expire(now_s)
+        self.outbox.add(self.take_outbox())
 
     def report_dropped(self) -> int:
         """How many events it missed, each time that number has doubled; else 0."""

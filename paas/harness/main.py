@@ -58,6 +58,7 @@ class Harness:
     def __init__(self, handoff: Handoff, directories: tuple[str, ...]) -> None:
         self._handoff = handoff
         self._session = Session(handoff)
+        self._session.uplink.tracing.now_ns = time.time_ns
         self._poller = Poller()
         self._streams: dict[int, tuple[Channel, Stream]] = {}
         self._hub: Stream | None = None

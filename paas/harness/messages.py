@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from paas.hub.messages import empty_list, empty_map
+from paas.hub.messages import MessageMark, empty_list, empty_map
+from paas.telemetry.spans import Span
 from paas.wire.registry import Message, Nothing, Params, method
 
 HarnessPhase = Literal["initializing", "available", "unavailable", "stopping", "exited"]
@@ -76,7 +77,10 @@ class Stop(Params, frozen=True, kw_only=True):
 
 
 class Invoke(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"from_": "from"}):
-    """Run an operation of the component.  `deadline` in seconds since the Unix epoch."""
+    """Run an operation of the component.  `deadline` in seconds since the Unix epoch.
+
+    `message` marks one from a durable mailbox: it may come again, with a higher `attempt`.
+    """
 
     operation: str
     object: str = ""
@@ -84,6 +88,7 @@ class Invoke(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"fr
     attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
     from_: str = ""
     oneway: bool = False
+    message: MessageMark | msgspec.UnsetType = msgspec.UNSET
 
 
 class InvokeResult(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -94,7 +99,11 @@ class InvokeResult(Message, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Event(Params, frozen=True, kw_only=True):
-    """Something that was watched has happened: `joined`, `left`, `changed`, `down`, `record`, …"""
+    """Something that was watched has happened: `joined`, `left`, `changed`, `down`, `record`, …
+
+    `attributes` (null: removed) are of `object` and of this `kind`, durable or volatile; `signal`
+    and `payload` are those of the sender.  Events with an index are of the log.
+    """
 
     watch: int
     index: int
@@ -107,6 +116,11 @@ class Event(Params, frozen=True, kw_only=True):
     reason: str = ""
     time: float = 0.0
     data: Any = None
+    object: str = ""
+    kind: str = ""
+    attributes: dict[str, msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    signal: str = ""
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Terminate(Params, frozen=True, kw_only=True):
@@ -127,6 +141,21 @@ class Configure(Params, frozen=True, kw_only=True):
     """The component's configuration: sent first, and when it changes."""
 
     configuration: dict[str, Any]
+
+
+class CancelInvocation(Params, frozen=True, kw_only=True):
+    """The answer to a `component.invoke` is no longer wanted; `id` is that of its request.
+
+    A notification: the component may stop working on it.  What it answers is dropped.
+    """
+
+    id: int
+
+
+class ReportSpans(Params, frozen=True, kw_only=True):
+    """Spans of sampled traces, as the harness measured them (see `paas.telemetry.spans`)."""
+
+    spans: list[Span]
 
 
 class Ready(Params, frozen=True, kw_only=True):
@@ -162,3 +191,5 @@ READY = method(214, "component.ready", Ready, Nothing)
 UNAVAILABLE = method(215, "component.unavailable", Unavailable, Nothing)
 AVAILABLE = method(216, "component.available", Available, Nothing)
 EXIT = method(217, "component.exit", ExitNotice, Nothing)
+CANCEL = method(218, "component.cancel", CancelInvocation, Nothing)
+SPANS = method(219, "harness.spans", ReportSpans, Nothing, public=False)

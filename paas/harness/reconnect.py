@@ -28,6 +28,7 @@ from paas.harness.capture import Capture
 from paas.harness.lifecycle import UPLINK, Phase, UplinkEvent, UplinkState
 from paas.harness.messages import HELLO, PHASE, RECORDS, Hello, PhaseChange
 from paas.harness.outbox import Outbox
+from paas.harness.tracing import Tracing
 from paas.rpc.connection import Answer, Connection
 from paas.rpc.envelope import Form, Request
 from paas.wire import codec
@@ -40,17 +41,22 @@ class Head(msgspec.Struct):
 
     timeout: float | None = None
     deadline: float | None = None
+    trace: str | None = None
 
 
 _head = msgspec.msgpack.Decoder(Head)
 
 
-def remaining_s(params: bytes, wall_s: float, default_s: float) -> float:
-    """How long the sender of a request waits; raises `invalid`."""
+def read_head(params: bytes) -> Head:
+    """Those members of some params; raises `invalid`."""
     try:
-        head = _head.decode(params)
+        return _head.decode(params)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise PlatformError("invalid", f"params: {exc}", field="params", param="params") from None
+
+
+def remaining_s(head: Head, wall_s: float, default_s: float) -> float:
+    """How long the sender of a request waits; raises `invalid`."""
     if head.deadline is not None:
         left_s = head.deadline - wall_s
     else:
@@ -60,12 +66,19 @@ def remaining_s(params: bytes, wall_s: float, default_s: float) -> float:
     return min(left_s, CALL_TIMEOUT_S_MAX)
 
 
-@dataclass(slots=True)
-class _Held:
+@dataclass(slots=True, eq=False)
+class Held:
+    """A request that waits for a hub; `sent` once there was one."""
+
     method: str
     params: bytes
     answer: Answer
     until_s: float
+    sent: tuple[Connection, int] | None = None
+
+
+Sent = Held | tuple[Connection, int]
+"""A request to the hub: by which number on which connection, once it has left."""
 
 
 class Uplink:
@@ -79,6 +92,9 @@ class Uplink:
         self.attempts = 0
         self.next_attempt_s = 0.0
         self.newly_attached = False
+        self.tracing = Tracing(
+            f"{component}:{incarnation}".encode()[:64], self._wall_ns, self.notify
+        )
         self._component = component
         self._incarnation = incarnation
         self._capture = capture
@@ -86,9 +102,12 @@ class Uplink:
         self._greeted_phase: Phase = Phase.INITIALIZING
         self._reason = ""
         self._connection = Connection(Form.COMPACT)
-        self._held: deque[_Held] = deque()
+        self._held: deque[Held] = deque()
         self._held_bytes = 0
         self._hello_deadline_s = 0.0
+
+    def _wall_ns(self) -> int:
+        return int(self.wall_s * 1e9)
 
     # -- life of the connection ------------------------------------------------------------------
 
@@ -133,7 +152,9 @@ class Uplink:
         held, self._held = self._held, deque()
         self._held_bytes = 0
         for item in held:
-            self.request(item.method, item.params, item.answer)
+            head = read_head(item.params)
+            sent = self._send(item.method, item.params, item.answer, head)
+            item.sent = sent if isinstance(sent, tuple) else None
 
     @property
     def overdue(self) -> bool:
@@ -159,21 +180,46 @@ class Uplink:
 
     # -- out -------------------------------------------------------------------------------------
 
-    def request(self, method: str, params: bytes, answer: Answer) -> None:
+    def request(self, method: str, params: bytes, answer: Answer) -> Sent:
         """A request to the hub; `answer` is called exactly once.  Raises PlatformError."""
-        left_s = remaining_s(params, self.wall_s, CALL_TIMEOUT_S_MAX)
-        if not self.attached:
-            self._hold(method, params, answer, left_s)
-            return
-        deadline_s = self.now_s + left_s + limits.ANSWER_MARGIN_S
-        self.outbox.add(self._connection.request(method, params, answer, deadline_s)[1])
+        head = read_head(params)
+        if head.trace is not None:
+            params, answer = self.tracing.asked(head.trace, method, params, answer)
+        return self._send(method, params, answer, head)
 
-    def _hold(self, method: str, params: bytes, answer: Answer, left_s: float) -> None:
+    def _send(self, method: str, params: bytes, answer: Answer, head: Head) -> Sent:
+        left_s = remaining_s(head, self.wall_s, CALL_TIMEOUT_S_MAX)
+        if not self.attached:
+            return self._hold(method, params, answer, left_s)
+        deadline_s = self.now_s + left_s + limits.ANSWER_MARGIN_S
+        connection = self._connection
+        identity, data = connection.request(method, params, answer, deadline_s)
+        self.outbox.add(data)
+        return connection, identity
+
+    def abandon(self, sent: Sent) -> None:
+        """The answer is no longer wanted: the hub is told, if it knows of the request at all."""
+        if isinstance(sent, Held):
+            if sent in self._held:
+                self._held.remove(sent)
+                self._held_bytes -= len(sent.params)
+                sent.answer(PlatformError("cancelled"))
+            if sent.sent is None:
+                return
+            sent = sent.sent
+        on, identity = sent
+        if on is self._connection:
+            self.outbox.add(on.abandon(identity))
+
+    def _hold(self, method: str, params: bytes, answer: Answer, left_s: float) -> Held:
         full = len(self._held) >= limits.HELD_REQUESTS_MAX
         if full or self._held_bytes + len(params) > limits.HELD_BYTES_MAX:
             raise _no_hub()
-        self._held.append(_Held(method, params, answer, self.now_s + min(left_s, limits.HOLD_S)))
+        until_s = self.now_s + min(left_s, limits.HOLD_S)
+        held = Held(method, params, answer, until_s)
+        self._held.append(held)
         self._held_bytes += len(params)
+        return held
 
     def notify(self, method: str, params: bytes) -> None:
         """A notification; without a hub it is lost, as notifications may be."""
@@ -228,6 +274,8 @@ class Uplink:
     def tick(self) -> None:
         """Time has passed: answer what is overdue."""
         self._connection.expire(self.now_s)
+        if self.state is not UplinkState.DISCONNECTED:
+            self.outbox.add(self._connection.take_outbox())
         while self._held and self._held[0].until_s <= self.now_s:
             item = self._held.popleft()
             self._held_bytes -= len(item.params)

@@ -7,6 +7,8 @@ exception: their numbers are the harness's, so that they survive a hub (`watches
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from paas.base.errors import PlatformError
@@ -20,7 +22,7 @@ from paas.rpc.envelope import EMPTY_BODY, Request
 from paas.wire import codec
 from paas.wire.registry import decode
 
-RELAYED = ("hub.", "controller.", "log.", "resource.", "metrics.", "credentials.")
+RELAYED = ("hub.", "controller.", "log.", "resource.", "metrics.", "credentials.", "blob.")
 DISCOVER = "rpc.discover"
 
 
@@ -31,6 +33,7 @@ class Relay:
         self.watches = WatchBook()
         self.uplink = uplink
         self.channels = channels
+        self._behind: dict[Watch, None] = {}
 
     def request(self, channel: Channel, request: Request) -> None:
         """Hand a request on; its answer goes to the channel.  Raises PlatformError."""
@@ -53,7 +56,8 @@ class Relay:
         elif request.method == CLOSING:
             self._unwatch(channel, request)
         else:
-            self.uplink.request(request.method, params, lambda v: channel.answer(request, v))
+            sent = self.uplink.request(method, params, lambda v: channel.answer(request, v))
+            request.on_cancel = partial(self.uplink.abandon, sent)
 
     def _open_watch(self, channel: Channel, request: Request) -> None:
         watch = self.watches.open(channel.number, request.method, request.params)
@@ -64,7 +68,7 @@ class Relay:
                 channel.answer(request, value)
                 return
             channel.answer(request, codec.pack(self.watches.opened(watch, value)))
-            if channel.closed:
+            if channel.closed or request.cancelled:
                 self.close(watch)
 
         try:
@@ -88,8 +92,43 @@ class Relay:
     def event(self, params: bytes) -> None:
         """An event of the hub, for whoever watches."""
         found = self.watches.event(params)
-        if found is not None:
-            self._deliver(found[0].channel, found[1])
+        if found is None:
+            return
+        watch, event = found
+        if watch.missed:
+            self._count_missed(watch)
+        elif self._deliver(watch.channel, codec.pack(event)):
+            watch.delivered(event.get("index"), event.get("event"), event.get("kind"))
+        else:
+            self._missed(watch)
+
+    def _count_missed(self, watch: Watch) -> None:
+        channel = self.channels.get(watch.channel)
+        if channel is not None:
+            channel.dropped_events += 1
+
+    def _missed(self, watch: Watch) -> None:
+        if watch.resumable:
+            watch.missed = True
+            self._behind[watch] = None
+
+    def catch_up(self) -> None:
+        """Components that read again get what they missed: their watches are opened anew."""
+        for watch in list(self._behind):
+            channel = self.channels.get(watch.channel)
+            if not watch.missed or channel is None:
+                del self._behind[watch]
+            elif channel.outbox.bytes <= limits.CHANNEL_OUTBOX_BYTES_MAX // 2 and (
+                self.uplink.attached and watch.hub_number is not None
+            ):
+                number = self.watches.detach(watch)
+                self.uplink.notify(CLOSING, codec.pack({"watch": number}))
+                self._resume(watch)
+
+    @property
+    def behind(self) -> bool:
+        """Are there watches that missed events?"""
+        return bool(self._behind)
 
     def hub_attached(self) -> None:
         """A hub is there, perhaps another one: open the watches again."""
@@ -102,11 +141,10 @@ class Relay:
         for watch in self.watches.of_channel(number):
             self.close(watch)
 
-    def _deliver(self, number: int, params: bytes) -> None:
+    def _deliver(self, number: int, params: bytes) -> bool:
         """An event for a connection; one that does not read loses events, which is counted."""
         channel = self.channels.get(number)
-        if channel is not None:
-            send_notification(channel, EVENT.name, params)
+        return channel is not None and send_notification(channel, EVENT.name, params)
 
     def _resume(self, watch: Watch) -> None:
         """Open a watch again at a new hub; the component learns what the new hub knows."""
@@ -119,27 +157,34 @@ class Relay:
                 event = Event(watch=watch.number, index=0, event="lost", reason=value.message)
             else:
                 data = self.watches.opened(watch, value)
+                word = watch.interruption(data)
+                if not word:
+                    return
                 index = data.get("index")
                 event = Event(
                     watch=watch.number,
                     index=index if isinstance(index, int) else 0,
-                    event="resumed",
+                    event=word,
+                    reason="the hub was lost" if word == "gap" else "",
                     data=data,
                 )
-            self._deliver(watch.channel, codec.pack(event))
+            if not self._deliver(watch.channel, codec.pack(event)):
+                self._missed(watch)
+                watch.since = None
 
         try:
-            self.uplink.request(watch.method, watch.params, answer)
+            self.uplink.request(watch.method, watch.request(), answer)
         except PlatformError as exc:
             answer(exc)
 
 
-def send_notification(channel: Channel, method: str, params: bytes) -> None:
-    """Tell the component; one that does not read, or cannot be told in JSON, misses it."""
+def send_notification(channel: Channel, method: str, params: bytes) -> bool:
+    """Tell the component; False: it does not read and misses this, or cannot be told in JSON."""
     if channel.outbox.bytes > limits.CHANNEL_OUTBOX_BYTES_MAX:
         channel.dropped_events += 1
-        return
+        return False
     try:
         channel.outbox.add(channel.notify(method, params))
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         channel.dropped_events += 1
+    return True

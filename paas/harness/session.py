@@ -17,6 +17,7 @@ and is not read from; nothing grows.  What is not on the list of relayed names d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -38,11 +39,11 @@ from paas.harness.messages import (
     TerminateResult,
     Unavailable,
 )
-from paas.harness.reconnect import Uplink, remaining_s
+from paas.harness.reconnect import Uplink, read_head, remaining_s
 from paas.harness.relay import Relay, send_notification
 from paas.harness.settings import Handoff
 from paas.logs.messages import WRITE, Write
-from paas.rpc.connection import Connection
+from paas.rpc.connection import Answer, Connection
 from paas.rpc.envelope import EMPTY_BODY, Request
 from paas.wire import codec
 from paas.wire.registry import decode
@@ -316,17 +317,29 @@ class Session:
             if self._gone_deadline_s is not None:
                 raise PlatformError("not-available", _GONE)
             raise PlatformError("no-such-operation", "the program offers no operations")
-        left_s = remaining_s(request.params, self.wall_s, CALL_TIMEOUT_S_DEFAULT)
+        head = read_head(request.params)
+        left_s = remaining_s(head, self.wall_s, CALL_TIMEOUT_S_DEFAULT)
         if left_s <= 0:
             raise PlatformError("timeout", "the deadline had passed before the component was asked")
+        params, tracing = request.params, self.uplink.tracing
         if request.notification:
-            send_notification(channel, INVOKE.name, request.params)
+            if head.trace is not None:
+                params, _ = tracing.invoked(head.trace, params, None)
+            send_notification(channel, INVOKE.name, params)
             return
 
         def answer(value: bytes | PlatformError) -> None:
             self.uplink.answer(on, request, _checked(value))
 
-        self._request_component(channel, INVOKE.name, request.params, answer, left_s)
+        waiting: Answer = answer
+        if head.trace is not None:
+            params, waiting = tracing.invoked(head.trace, params, answer)
+        identity = self._request_component(channel, INVOKE.name, params, waiting, left_s)
+        request.on_cancel = partial(self._abandon, channel, identity)
+
+    @staticmethod
+    def _abandon(channel: Channel, identity: int) -> None:
+        channel.outbox.add(channel.abandon(identity))
 
     def _request_component(
         self,
@@ -335,7 +348,7 @@ class Session:
         params: bytes,
         answer: Any,
         left_s: float | None,
-    ) -> None:
+    ) -> int:
         """Ask the component; raises when it cannot be asked."""
         if channel.waiting >= limits.REQUESTS_MAX:
             raise PlatformError("limit-exceeded", f"{channel.waiting} calls wait for it already")
@@ -351,6 +364,7 @@ class Session:
             text = f"{len(data)} bytes in the component's codec are too large"
             raise PlatformError("limit-exceeded", text)
         channel.outbox.add(data)
+        return identity
 
     def _reconfigure(self, on: Connection, request: Request) -> None:
         self._configuration = request.params
@@ -360,7 +374,7 @@ class Session:
         def answer(value: bytes | PlatformError) -> None:
             self.uplink.answer(on, request, value)
 
-        left_s = remaining_s(request.params, self.wall_s, CALL_TIMEOUT_S_DEFAULT)
+        left_s = remaining_s(read_head(request.params), self.wall_s, CALL_TIMEOUT_S_DEFAULT)
         self._request_component(self._primary, CONFIGURE.name, request.params, answer, left_s)
 
     # -- the end on request ----------------------------------------------------------------------
@@ -384,7 +398,7 @@ class Session:
                 value = codec.pack(result)
             self.uplink.answer(on, request, value)
 
-        left_s = remaining_s(request.params, self.wall_s, CALL_TIMEOUT_S_DEFAULT)
+        left_s = remaining_s(read_head(request.params), self.wall_s, CALL_TIMEOUT_S_DEFAULT)
         self._request_component(channel, TERMINATE.name, request.params, answer, left_s)
 
     def _leave(self, after_s: float, reason: str) -> None:
@@ -427,6 +441,7 @@ class Session:
                 channel.expire(now_s)
             if missed := channel.report_dropped():
                 self.note("warning", "the component does not read its channel", missed=missed)
+        self._relay.catch_up()
         self.uplink.tick()
 
     def next_deadline_s(self) -> float | None:
@@ -442,7 +457,7 @@ class Session:
             )
             if t is not None
         ]
-        if any(c.waiting for c in self.channels.values()):
+        if any(c.waiting for c in self.channels.values()) or self._relay.behind:
             times.append(self.now_s + limits.SWEEP_PERIOD_S)
         return min(times) if times else None
 

@@ -19,17 +19,25 @@ import trio
 
 from paas.base.errors import PlatformError, invalid
 from paas.base.ports import Clock
-from paas.controller.messages import ComponentChanged
+from paas.controller.messages import ComponentEnded, ComponentForgotten
 from paas.harness import messages as harness
-from paas.hub import limits, messages, openrpc, selection
+from paas.hub import attribute_messages, limits, messages, openrpc, selection
+from paas.hub.attribute_api import AttributeApi
+from paas.hub.attribute_limits import SWEEP_PERIOD_S
+from paas.hub.attributes import AttributeState
+from paas.hub.authorisation import Authorisation, Types
 from paas.hub.client import HarnessListener, RecordSink
+from paas.hub.history import History
 from paas.hub.router import Directory, Router
-from paas.hub.routes import Links
-from paas.hub.state import GroupState, JoinGroups, LeaveGroups, MemberJoined, MemberLeft
-from paas.hub.watches import Watches
-from paas.raft.machine import StateReplaced
+from paas.hub.routes import Links, NoLinks
+from paas.hub.routing_api import RoutingApi
+from paas.hub.signals import Signals
+from paas.hub.state import GroupState, JoinGroups, LeaveGroups, MemberLeft
+from paas.hub.traces import Traces
+from paas.hub.watching import Desk, check_group
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.rpc.envelope import Request
+from paas.rpc.link import corked
 from paas.rpc.peer import Peer
 from paas.wire.registry import Method, Nothing, P, R, decode
 
@@ -65,12 +73,16 @@ class Hub:
         node: str,
         log: Log,
         groups: GroupState,
+        attributes: AttributeState,
+        history: History,
         directory: Members,
         clock: Clock,
         uid_of: Callable[[str], int | None],
         links: Links | None = None,
         may_run: Callable[[], bool] = lambda: True,
         staleness: Callable[[], float | None] = lambda: None,
+        types: Types | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._node = node
         self._staleness = staleness
@@ -79,22 +91,75 @@ class Hub:
         self._directory = directory
         self._uid_of = uid_of
         self._changed = trio.Event()
-        self.watches = Watches()
-        self.router = Router(directory, clock, node=node, links=links, may_run=may_run)
+        self._busy = trio.Event()
+        self.authorisation = None if types is None else Authorisation(types)
+        self.router = Router(
+            directory,
+            clock,
+            node=node,
+            links=links,
+            may_run=may_run,
+            rights=self.authorisation,
+            traces=traces,
+        )
+        self.router.chooser.attributes = attributes
+        self.routing = RoutingApi(
+            self.router, directory, self.authorisation, node=node, links=links, clock=clock
+        )
         self.listener: HarnessListener | None = None
         self.records: RecordSink | None = None
+        links = links or NoLinks()
+        self.desk = Desk(
+            node=node,
+            clock=clock,
+            applied=log.applied,
+            groups=groups,
+            cluster=directory,
+            attributes=attributes,
+            history=history,
+            links=links,
+            wake=lambda: self._busy.set(),
+        )
+        self.watches = self.desk.watches
+        self.signals = Signals(
+            desk=self.desk, groups=groups, links=links, may_run=may_run, wake=self.desk.wake
+        )
+        self.attributes = AttributeApi(
+            node=node,
+            log=log,
+            clock=clock,
+            groups=groups,
+            cluster=directory,
+            attributes=attributes,
+            links=links,
+            desk=self.desk,
+            signals=self.signals,
+            attached=self.attached,
+            stale_s=self._stale_s,
+        )
 
     def register(self, dispatcher: Dispatcher) -> None:
-        dispatcher.raw(messages.CALL, self.router.call)
-        dispatcher.raw(messages.CAST, self.router.cast)
-        dispatcher.raw(messages.FORWARD, self.router.forward)
+        dispatcher.raw(messages.CALL, self.routing.counted(self.router.call))
+        dispatcher.raw(messages.CAST, self.routing.counted(self.router.cast))
+        dispatcher.raw(messages.FORWARD, self.routing.counted(self.router.forward))
+        self.routing.register(dispatcher)
+        self.routing.board.parts["watches"] = self.desk.statistics
+        self.desk.permit = self.routing.permit
+        self.desk.own_values = self.routing.own_values
+        self.router.traces.register(dispatcher)
         dispatcher.task(messages.JOIN, self._join)
         dispatcher.task(messages.LEAVE, self._leave)
         dispatcher.plain(messages.MEMBERS, self._members)
         dispatcher.plain(messages.GROUPS, self._list_groups)
         dispatcher.task(messages.AWAIT, self._await, while_connected=True)
-        dispatcher.plain(messages.WATCH, self._watch)
-        dispatcher.plain(messages.UNWATCH, self._unwatch)
+        dispatcher.raw(messages.WATCH, self.desk.watch)
+        dispatcher.plain(messages.UNWATCH, self.desk.unwatch)
+        dispatcher.task(attribute_messages.SET_ATTRIBUTES, self.attributes.set)
+        dispatcher.raw(attribute_messages.GET_ATTRIBUTES, self.attributes.get)
+        dispatcher.plain(attribute_messages.VALUES, self.attributes.values)
+        dispatcher.plain(attribute_messages.SIGNAL, self.signals.signal)
+        dispatcher.raw(attribute_messages.INTEREST, self.signals.interest)
+        dispatcher.plain(attribute_messages.PUBLISH, self.signals.published)
         dispatcher.plain(messages.DISCOVER, lambda _params, _context: openrpc.document())
         dispatcher.task(harness.HELLO, self._hello, while_connected=True)
         dispatcher.raw(harness.PHASE, self._phase)
@@ -193,12 +258,8 @@ class Hub:
         return Nothing()
 
     def _members(self, params: messages.Members, _context: Context) -> messages.MembersResult:
-        selection.check(params.selector)
-        members = [self._directory.member(c) for c in self._groups.members(params.group)]
-        if params.selector == "any":
-            members = [m for m in members if self.router.is_ready(m.component)][:1]
-        elif params.selector == "leader":
-            members = members[:1]
+        picked = self.router.pick(params.group, selection.parse(params.selector))
+        members = [self._directory.member(component) for component in picked]
         return messages.MembersResult(members=members, stale_s=self._stale_s())
 
     def _stale_s(self) -> float | msgspec.UnsetType:
@@ -231,94 +292,39 @@ class Hub:
                 return []
         return [c for c in candidates if self.router.is_ready(c)]
 
-    # -- watches ---------------------------------------------------------------------------------
-
-    def _watch(self, params: messages.Watch, context: Context) -> messages.WatchResult:
-        index = self._log.applied()
-        if params.group is not None and params.components is None:
-            _check_groups([params.group])
-            watch = self.watches.open(context.peer, "group", params.group, index)
-            snapshot = self._snapshot(params.group)
-        elif params.components and params.group is None:
-            watch = self.watches.open(context.peer, "components", "", index)
-            snapshot = []
-        else:
-            raise invalid("group", "give exactly one thing to watch", param="group")
-        return messages.WatchResult(watch=watch, snapshot=snapshot, index=index)
-
-    def _unwatch(self, params: messages.Unwatch, context: Context) -> Nothing:
-        self.watches.close(context.peer, params.watch)
-        return Nothing()
+    # -- what the log says, links, time ----------------------------------------------------------
 
     def state_changed(self, index: int, events: Sequence[object]) -> None:
         """Subscriber of the replicated log: publish what happened, wake who waits."""
         for event in events:
             if isinstance(event, MemberLeft) and not self._groups.has(event.group):
                 self.router.forget_group(event.group)
-            if isinstance(event, MemberJoined | MemberLeft):
-                word = "joined" if isinstance(event, MemberJoined) else "left"
-                self._publish_member(index, event.group, event.component, word)
-            elif isinstance(event, ComponentChanged):
-                self._publish_change(index, event)
-            elif isinstance(event, StateReplaced):
-                self._resume_watches(index)
+            elif isinstance(event, ComponentEnded | ComponentForgotten):
+                self.attributes.ended(event.component)
+        self.routing.state_changed(events)
+        self.desk.state_changed(index, events)
         self.wake()
 
-    def _resume_watches(self, index: int) -> None:
-        """Events in between were not told: watchers get the state as it is now."""
-        self.watches.resume("group", index, self._snapshot)
-        self.watches.resume("components", index, lambda _key: [])
+    def node_up(self, node: str, peer: Peer) -> None:
+        """There is a link to another node's hub."""
+        self.desk.node_up(node, peer)
 
-    def _snapshot(self, group: str) -> list[Any]:
-        members = self._groups.members(group)
-        return [msgspec.to_builtins(self._directory.member(c)) for c in members]
+    def node_down(self, node: str) -> None:
+        """There is none any more."""
+        self.desk.node_down(node)
+        self.signals.node_down(node)
 
-    def _publish_member(self, index: int, group: str, component: str, word: str) -> None:
-        for peer, number, since in self.watches.watchers("group", group):
-            if index > since:
-                member = self._member(component)
-                self.watches.emit(
-                    peer,
-                    number,
-                    harness.Event(
-                        watch=number,
-                        index=index,
-                        event=word,
-                        group=group,
-                        component=component,
-                        name=member.name,
-                        state=member.state,
-                    ),
-                )
-
-    def _publish_change(self, index: int, event: ComponentChanged) -> None:
-        topics = [("group", g) for g in self._groups.groups_of(event.component)]
-        for kind, key in [("components", ""), *topics]:
-            for peer, number, since in self.watches.watchers(kind, key):
-                if index > since:
-                    self.watches.emit(
-                        peer,
-                        number,
-                        harness.Event(
-                            watch=number,
-                            index=index,
-                            event="changed",
-                            group=key,
-                            component=event.component,
-                            name=self._member(event.component).name,
-                            state=event.state,
-                            previous=event.previous,
-                            reason=event.reason,
-                            time=event.time_ms / 1000,
-                        ),
-                    )
-
-    def _member(self, component: str) -> messages.Member:
-        """By the time that events are published the component may be forgotten altogether."""
-        try:
-            return self._directory.member(component)
-        except PlatformError:
-            return messages.Member(component=component, name="", node="", state="destroyed")
+    async def run(self) -> None:
+        """Look after slow watchers, slow links and times to live, while there are any."""
+        parts = (self.desk, self.signals, self.attributes)
+        while True:
+            await self._busy.wait()
+            await trio.sleep(SWEEP_PERIOD_S)
+            with corked():
+                for part in parts:
+                    part.sweep()
+            if not any(part.busy for part in parts):
+                self._busy = trio.Event()
 
     def wake(self) -> None:
         """Something changed that somebody may wait for: a state, a phase, a known user id."""
@@ -326,16 +332,15 @@ class Hub:
         self._changed = trio.Event()
 
     def statistics(self) -> dict[str, Any]:
-        return {**self.router.statistics(), "watches": len(self.watches)}
+        return {
+            **self.router.statistics(),
+            **self.desk.statistics(),
+            **self.signals.statistics(),
+        }
 
 
 def _check_groups(groups: list[str]) -> None:
     if not groups:
         raise invalid("groups", "expected at least one group", param="groups")
     for group in groups:
-        if not 0 < len(group) <= 128 or not group.isprintable() or ":" in group:
-            raise invalid(
-                "groups",
-                "a group name has 1 to 128 printable characters and no colon",
-                param="groups",
-            )
+        check_group(group)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from paas.hub.attribute_messages import WatchAttributes, WatchSignals
 from paas.wire.registry import Message, Nothing, Params, method
 
 _EMPTY_MAP = msgspec.Raw(b"\x80")
@@ -32,8 +33,11 @@ class Call(Params, frozen=True, kw_only=True):
     """Ask a component, or members of a group, to run an operation, and wait for the answer.
 
     `object` is empty for the component itself.  `selector` says which members of a group: `any`
-    (one that is available), `all` (every member; partial answers when the deadline comes), or
-    `leader` (the member that joined first of those that are in it).
+    (one that is available, in turn), `all` (every member; partial answers when the deadline
+    comes), `leader` (the member that joined first of those that are in it), `nearest` (on this
+    node, else on the node with the shortest round-trip), `least-loaded` (for whom the fewest calls
+    wait), `hash:<key>` (the same member for the same key), or `attribute:<name>=<json>` (in turn,
+    of those whose durable attribute has this value).
     """
 
     target: str
@@ -63,9 +67,14 @@ class MemberReply(Message, frozen=True, kw_only=True):
 
 
 class Cast(Params, frozen=True, kw_only=True):
-    """Tell a component, or members of a group, to run an operation; nobody waits for it."""
+    """Tell a component, or members of a group, to run an operation; nobody waits for it.
+
+    A group with a durable mailbox keeps the cast until a member has done it; `id` is the sender's
+    name for it then, and casting it again is accepted once.
+    """
 
     target: str
+    id: str = ""
     operation: str
     object: str = ""
     inputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
@@ -74,9 +83,10 @@ class Cast(Params, frozen=True, kw_only=True):
 
 
 class CastResult(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """To how many components the cast was handed."""
+    """To how many components the cast was handed; or 1 and its id, when a mailbox keeps it."""
 
     accepted: int
+    message: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Join(Params, frozen=True, kw_only=True):
@@ -148,14 +158,20 @@ class Await(Params, frozen=True, kw_only=True):
 
 
 class Watch(Params, frozen=True, kw_only=True):
-    """Be told of changes: of a group's members now; exactly one of the fields is given.
+    """Be told of changes: of a group's members, all components, attributes, or signals.
 
-    Events come as `component.event` notifications with the watch's number and the log index; the
-    snapshot in the result is the state at `index`, after which no event is missing.
+    Exactly one of these fields is given.  Events come as `component.event` notifications with the
+    watch's number and the log index; the snapshot in the result is the state at `index`, after
+    which no event is missing.  With `since` (and `seen`, how many of the later events are known
+    already) exactly the events after it follow, if the hub remembers all of them; else a snapshot.
     """
 
     group: str | None = None
     components: bool | None = None
+    attributes: WatchAttributes | None = None
+    signals: WatchSignals | None = None
+    since: int | None = None
+    seen: int = 0
 
 
 class WatchResult(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -164,12 +180,25 @@ class WatchResult(Message, frozen=True, kw_only=True, omit_defaults=False):
     watch: int
     snapshot: Any
     index: int
+    resumed: bool = False
+    """Nothing was missed since `since`; there is no snapshot."""
+    volatile: msgspec.UnsetType | bool = msgspec.UNSET
+    """Some of it is not in the log."""
+    missing: msgspec.UnsetType | dict[str, str] = msgspec.UNSET
+    """Components whose volatile attributes could not be read, and why."""
 
 
 class Unwatch(Params, frozen=True, kw_only=True):
     """End a watch of this connection."""
 
     watch: int
+
+
+class MessageMark(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Of an invocation that comes from a durable mailbox: which message, which attempt (from 1)."""
+
+    id: str
+    attempt: int
 
 
 class Forward(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"from_": "from"}):
@@ -184,6 +213,9 @@ class Forward(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"f
     inputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
     attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
     from_: str = ""
+    load: bool = False
+    """Say in the answer (`load`) how many calls wait for the component."""
+    message: MessageMark | msgspec.UnsetType = msgspec.UNSET
 
 
 class Forwarded(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -191,6 +223,59 @@ class Forwarded(Message, frozen=True, kw_only=True, omit_defaults=False):
 
     outputs: msgspec.Raw = msgspec.field(default_factory=empty_map)
     attachments: msgspec.Raw = msgspec.field(default_factory=empty_list)
+
+
+class Loads(Params, frozen=True, kw_only=True):
+    """From hub to hub: how many calls wait for these components of your node?  Also a ping."""
+
+    components: list[str] = msgspec.field(default_factory=list)
+
+
+class LoadsResult(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Waiting calls, of those that are attached."""
+
+    loads: dict[str, int]
+
+
+class Allow(Params, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """Say whether a component may call an operation of another, or of a group, and why.
+
+    `from` is the caller itself; operators may name any component.
+    """
+
+    target: str
+    operation: str
+    object: str = ""
+    from_: str = ""
+
+
+class Side(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """One of two components that want to talk; all empty for an operator."""
+
+    component: str
+    type: str
+    application: str
+
+
+class Verdict(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """May it, for one target; `add` holds, for each type, what its manifest lacks."""
+
+    component: str
+    type: str
+    application: str
+    allowed: bool
+    reason: str
+    add: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class AllowResult(
+    Message, frozen=True, kw_only=True, omit_defaults=False, rename={"from_": "from"}
+):
+    """Allowed: at least one target may be called.  One verdict for each member of a group."""
+
+    allowed: bool
+    from_: Side
+    targets: list[Verdict]
 
 
 class Discover(Params, frozen=True, kw_only=True):
@@ -216,4 +301,6 @@ GROUPS = method(106, "hub.groups", Groups, GroupsResult)
 AWAIT = method(107, "hub.await", Await, MembersResult)
 WATCH = method(108, "hub.watch", Watch, WatchResult)
 UNWATCH = method(109, "hub.unwatch", Unwatch, Nothing)
+ALLOW = method(119, "hub.allow", Allow, AllowResult)
+LOADS = method(134, "hub.loads", Loads, LoadsResult, public=False)
 FORWARD = method(130, "hub.forward", Forward, Forwarded, public=False)

@@ -15,19 +15,31 @@ delivered at most once; what cannot be delivered is an error of the caller:
     timeout          the deadline passed; a late answer is dropped
     failed           it answered with an error, or with something that is no answer
     unknown-outcome  its connection broke after the call was sent
+    denied           the caller may not (authorisation.py); of a group, none of the members
+
+A call that its caller no longer wants (rpc.connection) is abandoned on the ways that it took, which
+answers it `cancelled` here and tells whoever is next on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
+
+import msgspec
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock
 from paas.harness.messages import InvokeResult
 from paas.hub import limits, selection
+from paas.hub.authorisation import Rights, Unrestricted
+from paas.hub.choosing import Chooser, Way
+from paas.hub.loads import Loads
 from paas.hub.messages import Call, CallResult, Cast, CastResult, Forward, MemberReply
+from paas.hub.postman import Postman
 from paas.hub.routes import Attachment, Far, Links, NoLinks, Route
+from paas.hub.traces import Traces
 from paas.rpc.dispatch import remaining_s
 from paas.rpc.envelope import Request
 from paas.rpc.peer import Peer
@@ -60,6 +72,11 @@ def _always() -> bool:
     return True
 
 
+def _abandon_all(asked: list[tuple[Peer, int]]) -> None:
+    for peer, identity in asked:
+        peer.abandon(identity)
+
+
 class Router:
     """Attachments of this hub, and the routing of calls over them and to other hubs.
 
@@ -75,17 +92,32 @@ class Router:
         node: str = "",
         links: Links | None = None,
         may_run: Callable[[], bool] = _always,
+        traces: Traces | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._node = node
         self._links = links or NoLinks()
         self._may_run = may_run
+        self.traces = traces or Traces(
+            node=node,
+            now_ns=lambda: clock.now_ms() * 1_000_000,
+            seed=node.encode(),
+            links=self._links,
+        )
         self._attached: dict[str, Attachment] = {}
-        self._turns = selection.Turns()
+        self._rights = rights or Unrestricted()
+        self._loads = Loads(clock)
+        self.chooser = Chooser(self._loads)
+        self.postman: Postman | None = None
+        """Takes casts to groups that have a durable mailbox."""
         self.calls = 0
         self.casts = 0
         self.refused = 0
+        self.forwards = 0
+        self.refusals: dict[str, int] = {}
+        """Messages that were not passed on, by code of the error."""
 
     # -- attachments -----------------------------------------------------------------------------
 
@@ -112,6 +144,12 @@ class Router:
         attachment = self._attached.get(component)
         return attachment.peer if attachment else None
 
+    def attachment(self, component: str) -> Attachment | None:
+        return self._attached.get(component)
+
+    def attachments(self) -> Iterable[Attachment]:
+        return self._attached.values()
+
     def is_ready(self, component: str) -> bool:
         return self._route(component) is not None
 
@@ -127,10 +165,16 @@ class Router:
         timeout_s = remaining_s(params, self._clock)
         self.calls += 1
         self._check_caller(peer)
+        if params.trace is not None or self.traces.rate:
+            self.traces.hop(self._call, peer, request, params, timeout_s)
+        else:
+            self._call(peer, request, params, timeout_s)
+
+    def _call(self, peer: Peer, request: Request, params: Call, timeout_s: float) -> None:
         if params.selector == "all" and params.target.startswith(GROUP_PREFIX):
             self._call_all(peer, request, params, timeout_s)
             return
-        route = self._choose(params.target, params.selector)
+        route = self._choose(peer, params)
 
         def answer(value: bytes | PlatformError) -> None:
             result = self._outcome(value, route.component)
@@ -142,7 +186,10 @@ class Router:
             )
             peer.reply(request, said)
 
-        self._send(route, self._forward(peer, params, route.component, timeout_s), answer)
+        message = self._forward(peer, params, route.component, timeout_s)
+        asked = self._send(route, message, answer)
+        if asked is not None:
+            request.on_cancel = partial(route.peer.abandon, asked)
 
     def _check_caller(self, peer: Peer) -> None:
         if "component" in peer.info and not self._may_run():
@@ -165,11 +212,21 @@ class Router:
         timeout_s = remaining_s(params, self._clock)
         self.casts += 1
         self._check_caller(peer)
+        if params.trace is not None or self.traces.rate:
+            self.traces.hop(self._cast, peer, request, params, timeout_s)
+        else:
+            self._cast(peer, request, params, timeout_s)
+
+    def _cast(self, peer: Peer, request: Request, params: Cast, timeout_s: float) -> None:
+        if self.postman is not None and self.postman.takes(params.target, params.selector):
+            self._check_keeping(peer, params)
+            self.postman.post(peer, request, params)
+            return
         targets: list[Route]
         if params.selector == "all" and params.target.startswith(GROUP_PREFIX):
-            targets = self._available(params.target)
+            targets = self._available(peer, params)
         else:
-            targets = [self._choose(params.target, params.selector)]
+            targets = [self._choose(peer, params)]
         size = len(params.inputs) + len(params.attachments)
         self._admit_fanout(size, len(targets))
         accepted, refusal = 0, None
@@ -189,10 +246,23 @@ class Router:
     def forward(self, peer: Peer, request: Request) -> None:
         """Handler of `hub.forward`: what another hub's caller wants of a component here."""
         message = decode(request.params, Forward)
+        self.forwards += 1
         timeout_s = remaining_s(message, self._clock)
+        if message.trace is None:
+            self._deliver(peer, request, message, timeout_s)
+        else:
+            self.traces.hop(self._deliver, peer, request, message, timeout_s)
+
+    def _deliver(self, peer: Peer, request: Request, message: Forward, timeout_s: float) -> None:
         attachment = self._attached.get(message.component)
         if attachment is None or not attachment.ready or not self._may_run():
             raise self._not_here(message.component, message.component)
+        # A message of a mailbox comes from the mailbox's primary, wherever its sender lives.
+        is_kept = message.message is not msgspec.UNSET
+        node = "" if is_kept else peer.info.get("node", "?")
+        self._rights.check_forwarded(
+            node, message.from_, message.component, message.operation, message.object
+        )
         self._admit(attachment)
         if request.notification:
             attachment.tell(message, self._clock)
@@ -204,14 +274,31 @@ class Router:
             else:
                 peer.reply(request, value)
 
-        attachment.send(message, answer, timeout_s, self._clock)
+        asked = attachment.send(message, answer, timeout_s, self._clock)
+        if asked is not None:
+            request.on_cancel = partial(attachment.peer.abandon, asked)
+
+    def ready_members(self, group: str) -> list[str]:
+        """Members that can be given something now (`mailbox_keeper.Deliveries`)."""
+        members = self._directory.members(group)
+        return [member for member in members if self._route(member) is not None]
+
+    def deliver(self, message: Forward, answer: Callable[[bytes | PlatformError], None]) -> None:
+        """Send a message of a mailbox; raises what keeps it from being sent."""
+        route = self._route(message.component)
+        if route is None:
+            raise self._not_here(message.component, message.component)
+        self._rights.check(message.from_, message.component, message.operation, message.object)
+        self._send(route, message, answer)
 
     def _send(
         self, route: Route, message: Forward, answer: Callable[[bytes | PlatformError], None]
-    ) -> None:
+    ) -> int | None:
         self._admit(route)
+        if message.trace is not None:
+            message, answer = self.traces.onward(route, message, answer)
         assert message.timeout is not None
-        route.send(message, answer, message.timeout, self._clock)
+        return route.send(message, answer, message.timeout, self._clock)
 
     @staticmethod
     def _forward(caller: Peer, params: Call | Cast, component: str, timeout_s: float) -> Forward:
@@ -224,15 +311,20 @@ class Router:
             from_=caller.info.get("component", ""),
             timeout=timeout_s,
             trace=params.trace,
+            load=params.selector == "least-loaded",
         )
 
     def _admit(self, route: Route) -> None:
         """The component's mailbox, and the way to its node, are bounded in messages and bytes."""
         try:
             route.admit()
-        except PlatformError:
+        except PlatformError as exc:
             self.refused += 1
+            self.count_refusal(exc)
             raise
+
+    def count_refusal(self, error: PlatformError) -> None:
+        self.refusals[error.code] = self.refusals.get(error.code, 0) + 1
 
     @staticmethod
     def _admit_fanout(size: int, copies: int) -> None:
@@ -245,19 +337,87 @@ class Router:
 
     # -- targets ---------------------------------------------------------------------------------
 
-    def _choose(self, target: str, selector: str) -> Route:
-        selection.check(selector)
+    def _choose(self, peer: Peer, params: Call | Cast) -> Route:
+        target, selector = params.target, selection.parse(params.selector)
         if not target.startswith(GROUP_PREFIX):
             component = self._directory.resolve(target)
-        elif selector == "leader":
+        elif selector.word == "leader":
             component = self._members(target)[0]
         else:
-            routes = {route.component: route for route in self._available(target)}
-            return routes[self._turns.any(target, list(routes))]
+            members = self._members(target)
+            group = target[len(GROUP_PREFIX) :]
+            chosen = self.chooser.one(group, selector, members, self._way(peer, params))
+            if chosen is None:
+                raise self._none(peer, params, members)
+            return chosen
+        caller = peer.info.get("component", "")
+        self._rights.check(caller, component, params.operation, params.object)
         route = self._route(component)
         if route is None:
             raise self._not_here(target, component)
         return route
+
+    def _way(self, peer: Peer, params: Call | Cast) -> Way:
+        """Ways to members that are available and that the caller may talk to."""
+        caller, operation, object_name = (
+            peer.info.get("component", ""),
+            params.operation,
+            params.object,
+        )
+        find, allows = self._route, self._rights.allows
+
+        def way(component: str) -> Route | None:
+            route = find(component)
+            if route is None or not allows(caller, component, operation, object_name):
+                return None
+            return route
+
+        return way
+
+    def _none(self, peer: Peer, params: Call | Cast, members: list[str]) -> PlatformError:
+        """Why no member can be reached: none is allowed, or those that are are not available."""
+        try:
+            self._check_some(peer, params, members)
+        except PlatformError as exc:
+            return exc
+        group = params.target.removeprefix(GROUP_PREFIX)
+        text = f"no member of group {group!r} is available"
+        if params.selector.startswith("attribute:"):
+            text += f", of those with {params.selector.removeprefix('attribute:')}"
+        return PlatformError("not-available", text)
+
+    def _check_some(self, peer: Peer, params: Call | Cast, members: list[str]) -> None:
+        """Raises `denied` when the caller may talk to none of them, although there are some."""
+        caller, operation, object_name = (
+            peer.info.get("component", ""),
+            params.operation,
+            params.object,
+        )
+        allows = self._rights.allows
+        if members and not any(allows(caller, m, operation, object_name) for m in members):
+            self._rights.check(caller, members[0], operation, object_name)
+
+    def _check_keeping(self, peer: Peer, params: Cast) -> None:
+        """A message that no present member may be given is not put into a mailbox."""
+        members = self._directory.members(params.target.removeprefix(GROUP_PREFIX))
+        self._check_some(peer, params, members)
+
+    def pick(self, group: str, selector: selection.Selector) -> list[str]:
+        """What a selector means now for a list of members (`hub.members`)."""
+        members = self._directory.members(group)
+        if selector.word == "all" or not members:
+            return members
+        if selector.word == "leader":
+            return members[:1]
+        if selector.word == "attribute":
+            return self.chooser.having(members, selector)
+        chosen = self.chooser.one(group, selector, members, self._route)
+        return [] if chosen is None else [chosen.component]
+
+    def waiting(self, component: str) -> int | None:
+        """How many calls wait for a component that is attached here."""
+        attachment = self._attached.get(component)
+        return None if attachment is None else attachment.waiting
 
     def _route(self, component: str) -> Route | None:
         """The way to a component that is available; None if there is none."""
@@ -268,7 +428,7 @@ class Router:
         if node in ("", self._node) or self._directory.state(component) != "available":
             return None
         peer = self._links.peer(node)
-        return None if peer is None else Far(component, node, peer)
+        return None if peer is None else Far(component, node, peer, self._loads)
 
     def _not_here(self, target: str, component: str) -> PlatformError:
         state = self._directory.state(component)
@@ -291,18 +451,18 @@ class Router:
             )
         return members
 
-    def _available(self, target: str) -> list[Route]:
-        """Ways to the ready members of a group; raises when there is none."""
-        ready = [r for m in self._members(target) if (r := self._route(m)) is not None]
+    def _available(self, peer: Peer, params: Call | Cast) -> list[Route]:
+        """Ways to the ready, allowed members of a group; raises when there is none."""
+        members, way = self._members(params.target), self._way(peer, params)
+        ready = [route for member in members if (route := way(member)) is not None]
         if not ready:
-            group = target.removeprefix(GROUP_PREFIX)
-            raise PlatformError("not-available", f"no member of group {group!r} is available")
+            raise self._none(peer, params, members)
         return ready
 
     # -- selector all ----------------------------------------------------------------------------
 
     def _call_all(self, peer: Peer, request: Request, params: Call, timeout_s: float) -> None:
-        targets = self._available(params.target)[: limits.CALL_ALL_REPLIES_MAX]
+        targets = self._available(peer, params)[: limits.CALL_ALL_REPLIES_MAX]
         self._admit_fanout(len(params.inputs) + len(params.attachments), len(targets))
         replies: list[MemberReply] = []
         size = 0
@@ -317,15 +477,21 @@ class Router:
             if len(replies) == len(targets):
                 peer.reply(request, CallResult(replies=replies))
 
+        asked: list[tuple[Peer, int]] = []
         for route in targets:
 
             def answer(value: bytes | PlatformError, component: str = route.component) -> None:
                 gather(component, value)
 
+            message = self._forward(peer, params, route.component, timeout_s)
             try:
-                self._send(route, self._forward(peer, params, route.component, timeout_s), answer)
+                identity = self._send(route, message, answer)
             except PlatformError as exc:
                 gather(route.component, exc)
+            else:
+                if identity is not None:
+                    asked.append((route.peer, identity))
+        request.on_cancel = partial(_abandon_all, asked)
 
     def _member_reply(self, component: str, value: bytes | PlatformError) -> MemberReply:
         result = self._outcome(value, component)
@@ -337,13 +503,15 @@ class Router:
 
     def forget_group(self, group: str) -> None:
         """The group has no members any more; nothing is kept for it."""
-        self._turns.forget(GROUP_PREFIX + group)
+        self.chooser.forget(group)
 
     def statistics(self) -> dict[str, Any]:
         return {
             "attached": len(self._attached),
             "calls": self.calls,
             "casts": self.casts,
+            "forwards": self.forwards,
             "refused": self.refused,
+            "refusals": dict(sorted(self.refusals.items())),
             "waiting": sum(a.waiting for a in self._attached.values()),
         }

@@ -19,6 +19,7 @@ from paas.base.errors import PlatformError
 from paas.base.ports import Clock
 from paas.harness.messages import INVOKE, Invoke
 from paas.hub import limits
+from paas.hub.loads import Loads, with_load
 from paas.hub.messages import FORWARD, Forward
 from paas.rpc.peer import Peer
 from paas.wire import codec
@@ -37,6 +38,10 @@ class Links(Protocol):
         """The nodes that can be reached."""
         ...
 
+    def subscribe(self, up: Callable[[str, Peer], None], down: Callable[[str], None]) -> None:
+        """Hear of nodes; `up` at once of those that can be reached."""
+        ...
+
 
 class NoLinks:
     """A cluster of one node."""
@@ -47,6 +52,9 @@ class NoLinks:
     def connected(self) -> list[str]:
         return []
 
+    def subscribe(self, up: Callable[[str, Peer], None], down: Callable[[str], None]) -> None:
+        """Nobody will ever come."""
+
 
 class Route(Protocol):
     """A way to one component."""
@@ -54,12 +62,17 @@ class Route(Protocol):
     @property
     def component(self) -> str: ...
 
+    @property
+    def peer(self) -> Peer: ...
+
     def admit(self) -> None:
         """Raises `limit-exceeded` when too much waits on this way."""
         ...
 
-    def send(self, message: Forward, answer: Answer, timeout_s: float, clock: Clock) -> None:
-        """A call; `answer` is called once, perhaps before this returns."""
+    def send(self, message: Forward, answer: Answer, timeout_s: float, clock: Clock) -> int | None:
+        """A call; `answer` is called once, perhaps before this returns (None then).  The number is
+        that of the request of `peer`, by which it can be abandoned.
+        """
         ...
 
     def tell(self, message: Forward, clock: Clock) -> None:
@@ -76,26 +89,32 @@ class Attachment:
     ready: bool = False
     waiting: int = 0
     delivered: int = 0
+    refused: int = 0
+    sampled: int = 0
+    """`delivered` when rates were last looked at (rates.py)."""
 
     def admit(self) -> None:
         queued = self.peer.link.queued_bytes
         if self.waiting >= limits.INVOCATIONS_MAX or queued > limits.MAILBOX_BYTES_MAX:
+            self.refused += 1
             raise PlatformError(
                 "limit-exceeded",
                 f"{self.waiting} calls wait for {self.component[:8]} already",
                 component=self.component,
             )
 
-    def send(self, message: Forward, answer: Answer, timeout_s: float, clock: Clock) -> None:
+    def send(self, message: Forward, answer: Answer, timeout_s: float, clock: Clock) -> int | None:
         self.waiting += 1
         self.delivered += 1
 
         def done(value: bytes | PlatformError) -> None:
             self.waiting -= 1
+            if message.load and isinstance(value, bytes):
+                value = with_load(value, self.waiting)
             answer(value)
 
         body = codec.pack(_invocation(message, timeout_s, clock, oneway=False))
-        self.peer.send_request(INVOKE.name, body, done, timeout_s=timeout_s)
+        return self.peer.send_request(INVOKE.name, body, done, timeout_s=timeout_s)
 
     def tell(self, message: Forward, clock: Clock) -> None:
         assert message.timeout is not None
@@ -111,6 +130,7 @@ class Far:
     component: str
     node: str
     peer: Peer
+    loads: Loads
 
     def admit(self) -> None:
         queued = self.peer.link.queued_bytes
@@ -118,8 +138,17 @@ class Far:
             text = f"{queued} bytes wait to be sent to node {self.node}"
             raise PlatformError("limit-exceeded", text, node=self.node)
 
-    def send(self, message: Forward, answer: Answer, timeout_s: float, clock: Clock) -> None:
-        self.peer.send_request(FORWARD.name, codec.pack(message), answer, timeout_s=timeout_s)
+    def send(self, message: Forward, answer: Answer, timeout_s: float, clock: Clock) -> int | None:
+        body = codec.pack(message)
+        self.loads.began(self.component)
+
+        def done(value: bytes | PlatformError) -> None:
+            self.loads.ended(self.component)
+            if message.load:
+                self.loads.heard(self.component, value)
+            answer(value)
+
+        return self.peer.send_request(FORWARD.name, body, done, timeout_s=timeout_s)
 
     def tell(self, message: Forward, clock: Clock) -> None:
         self.peer.notify_raw(FORWARD.name, codec.pack(message))
@@ -135,4 +164,5 @@ def _invocation(message: Forward, timeout_s: float, clock: Clock, *, oneway: boo
         deadline=clock.now_ms() / 1000 + timeout_s,
         trace=message.trace,
         oneway=oneway,
+        message=message.message,
     )

@@ -85,6 +85,10 @@ class GroupState:
     def members(self, group: str) -> list[str]:
         return list(self._members.get(group, ()))
 
+    def is_in_one_of(self, groups: frozenset[str], component: str) -> bool:
+        held = self._groups.get(component)
+        return held is not None and not groups.isdisjoint(held)
+
     def groups_of(self, component: str) -> list[str]:
         return sorted(self._groups.get(component, ()))
 

@@ -6,13 +6,12 @@ as `component.event` notifications, in order.  A peer that goes takes its watche
 costs its sender nothing when the receiver is slow: the link's bounded outbox decides (rpc.link).
 
 A replica that was left behind takes over a whole state, and the events in between are never told.
-Then `resume` gives every watcher of a kind what is there now, as after a reconnect of its harness;
-a kind that knows better (a monitor, that fires once) looks through its watches with `of_kind`.
+Whoever owns a kind looks through its watches with `of_kind` then, and shows what is there now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -26,9 +25,10 @@ Topic = tuple[str, str]
 
 
 class Watches:
-    """The watches of all peers of this hub."""
+    """The watches of all peers of this hub; `dropped` is told the detail of each that ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropped: Callable[[Any], None] = lambda detail: None) -> None:
+        self._dropped = dropped
         self._topics: dict[Topic, dict[tuple[Peer, int], Any]] = {}
         self._peers: dict[Peer, dict[int, Topic]] = {}
         self._last: dict[Peer, int] = {}
@@ -63,9 +63,14 @@ class Watches:
     def _drop(self, topic: Topic, peer: Peer, number: int) -> None:
         watchers = self._topics.get(topic)
         if watchers is not None:
-            watchers.pop((peer, number), None)
+            detail = watchers.pop((peer, number), None)
             if not watchers:
                 del self._topics[topic]
+            self._dropped(detail)
+
+    def of_peer(self, peer: Peer) -> Mapping[int, Topic]:
+        """The watches of a peer: number and topic."""
+        return self._peers.get(peer, {})
 
     def watchers(self, kind: str, key: str) -> Iterator[tuple[Peer, int, Any]]:
         """Who watches a topic: peer, number, detail."""
@@ -86,23 +91,6 @@ class Watches:
             if found == kind:
                 for (peer, number), detail in list(watchers.items()):
                     yield key, peer, number, detail
-
-    def resume(self, kind: str, index: int, snapshot: Callable[[str], list[Any]]) -> int:
-        """Events up to `index` were passed over: tell every watcher of the kind what is there now.
-
-        For kinds whose detail is the index that they are told from; `snapshot` is asked once a key.
-        Returns how many were told.
-        """
-        shown: dict[str, list[Any]] = {}
-        count = 0
-        for key, peer, number, _since in self.of_kind(kind):
-            if key not in shown:
-                shown[key] = snapshot(key)
-            self._topics[kind, key][peer, number] = index
-            data = {"snapshot": shown[key], "index": index}
-            self.emit(peer, number, Event(watch=number, index=index, event="resumed", data=data))
-            count += 1
-        return count
 
     @staticmethod
     def emit(peer: Peer, number: int, event: Event) -> None:

@@ -42,6 +42,8 @@ OF_ROLE: Mapping[str, frozenset[str]] = {
     names.CONTAINERS: frozenset(),
     names.CERTIFICATES: frozenset(),
     names.CREDENTIALS: frozenset(),
+    names.API: frozenset(),
+    names.OPERATOR: frozenset(),
 }
 """Every role that can have a certificate, and the capabilities that come with it."""
 

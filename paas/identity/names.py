@@ -27,6 +27,15 @@ HUB = "hub"
 CONTAINERS = "containers"
 CERTIFICATES = "certificates"
 CREDENTIALS = "credentials"
+API = "api"
+"""The server for callers from outside; the hub's process holds its key."""
+
+OPERATOR = "operator"
+"""A person's program outside, which may do what an operator may."""
+
+API_ID = "api"
+OPERATOR_ID_PREFIX = "operator-"
+"""Identities of operators are apart from those of agents, and so are their host names."""
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _label = re.compile(_LABEL)

@@ -40,6 +40,10 @@ from paas.identity.keys import Malformed
 from paas.identity.names import AgentName
 from paas.identity.verify import Trust, denied, leaf_name, node_of, verify
 
+Context = ssl.SSLContext
+SecurityError = ssl.SSLError
+"""What a handshake that fails raises; an OSError."""
+
 _DER = 2
 """The encoding's number in the ssl module's inner object (X509_FILETYPE_ASN1)."""
 
@@ -68,6 +72,38 @@ def client_context(identity: Identity) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the SPIFFE ID is the name, checked by `authenticate`
     return _hardened(context, identity)
+
+
+def access_server_context(identity: Identity) -> ssl.SSLContext:
+    """For callers from outside: a certificate of the cluster's authority is welcome, not needed.
+
+    One that is shown and is not good ends the handshake.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    _hardened(context, identity)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def access_client_context(
+    authority_pem: str, certificate_file: str = "", key_file: str = ""
+) -> ssl.SSLContext:
+    """For a program outside: believes that authority alone; `peer_identity` tells whom it reached.
+
+    Raises `invalid` for what is no authority, certificate or key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    _only_tls13(context)
+    try:
+        context.load_verify_locations(cadata=authority_pem)
+        if certificate_file:
+            context.load_cert_chain(certificate_file, key_file or None)
+    except (OSError, ValueError) as exc:
+        raise _unusable(exc) from None
+    return context
 
 
 def join_server_context(identity: Identity) -> ssl.SSLContext:

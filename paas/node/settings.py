@@ -43,8 +43,9 @@ class NodeSettings:
     `listen` is where the hub listens for those of other nodes, `join_listen` for those who want to
     join; both are empty in a cluster of one node without a network.  `peers` are the addresses of
     the nodes that were there when this one joined: enough to find the others.  `joined` says that
-    the cluster was begun elsewhere.  `container_network` is given where several nodes share one
-    machine, and otherwise chosen by each.
+    the cluster was begun elsewhere.  `api_listen` is where programs outside are answered.
+    `container_network` is given where several nodes share one machine, and otherwise chosen by
+    each.
     """
 
     state: str
@@ -56,6 +57,10 @@ class NodeSettings:
     peers: dict[str, str] = field(default_factory=dict)
     joined: bool = False
     container_network: str = ""
+    api_listen: str = ""
+    trace_rate: float = 0.0
+    """Which part of the calls that belong to no trace begin one that is recorded: 0 to 1."""
+
     owners: dict[str, tuple[int, str]] = field(
         default_factory=lambda: {
             "hub": (HUB_UID, "hub"),
@@ -76,7 +81,19 @@ class NodeSettings:
             "join_listen": self.join_listen,
             "peers": dict(self.peers),
             "joined": self.joined,
+            "api_listen": self.api_address,
+            "trace_rate": self.trace_rate,
         }
+
+    @property
+    def api_address(self) -> str:
+        """Where the hub listens for callers from outside: host:port, port 0 for any; or "off".
+
+        Unless it is said, on the address at which the other nodes find this one.
+        """
+        if self.api_listen:
+            return self.api_listen
+        return f"{self.listen.rpartition(':')[0] or '127.0.0.1'}:0"
 
     @property
     def runtime(self) -> str:

@@ -13,6 +13,12 @@ What we send must not harm its receiver either.  A value that a third party gave
 for one frame, or have no form in this peer's codec (a map with a null key, in JSON): a request of
 ours then raises PlatformError instead of leaving, an answer of ours becomes an error.
 
+A request that nobody waits for any more is cancelled by the notification `rpc.cancel`.  Ours:
+`abandon` and `expire` send it.  Theirs: the request is marked, its `on_cancel` called, and whatever
+is answered to it is not sent; it counts as outstanding until then, so that cancelling does not buy
+anybody more work at a time.  One that was cancelled before the shell saw it never gets there.  The
+end of the connection cancels all of theirs.
+
 Every `Answer` is called exactly once, unless forgotten.  One that raises is our bug: it is logged,
 and neither the connection that the answer came on nor the other waiters hear of it.
 """
@@ -28,9 +34,11 @@ import msgspec
 from paas.base.errors import PlatformError, RemoteError
 from paas.base.limits import FRAME_BYTES_MAX, OUTSTANDING_REQUESTS_MAX
 from paas.rpc import envelope
-from paas.rpc.envelope import Failure, Fault, Form, Reply, Request, RequestId
+from paas.rpc.envelope import Batch, Failure, Fault, Form, Reply, Request, RequestId
+from paas.rpc.messages import CANCEL, Cancel
 from paas.wire import codec
 from paas.wire.frame import HEADER_BYTES, FrameParser, LineParser, frame, looks_like_json
+from paas.wire.registry import decode
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +55,9 @@ _SHORTENED = 1_000
 class Connection:
     """`form` None: the first byte that the peer sends decides between JSON lines and frames."""
 
+    cancel_method = CANCEL.name
+    """How this peer is told that a request of ours is no longer wanted."""
+
     def __init__(
         self,
         form: Form | None,
@@ -56,12 +67,18 @@ class Connection:
     ) -> None:
         self.form = form
         self.outstanding = 0
+        self.ended = False
         self.dropped_answers = 0
+        self.ignored_cancels = 0
         self.refused_requests = 0
         self._frame_bytes_max = frame_bytes_max
         self._outstanding_max = outstanding_max
         self._parser: FrameParser | LineParser | None = None
         self._pending: dict[int, tuple[float, Answer]] = {}
+        self._theirs: dict[object, Request] = {}
+        """Their requests that wait: by id, or by itself if the id is ambiguous or cancelled."""
+
+        self._cancelled_early = False
         self._last_id = 0
         self._outbox: list[bytes] = []
 
@@ -85,7 +102,7 @@ class Connection:
                 continue
             for event in self._decode(body):
                 self._event(event, requests)
-        return requests
+        return self._still_wanted(requests) if self._cancelled_early else requests
 
     def _decode(self, body: bytes) -> list[envelope.Event]:
         try:
@@ -97,7 +114,10 @@ class Connection:
     def _event(self, event: envelope.Event, requests: list[Request]) -> None:
         if isinstance(event, Request):
             if event.notification:
-                requests.append(event)
+                if event.method == CANCEL.name:
+                    self._cancelled(event)
+                else:
+                    requests.append(event)
                 return
             self.outstanding += 1
             if self.outstanding > self._outstanding_max:
@@ -108,6 +128,8 @@ class Connection:
                 )
                 self._outbox.append(self.fail(event, error))
                 return
+            theirs = self._theirs
+            theirs[event if event.id in theirs else event.id] = event
             requests.append(event)
         elif isinstance(event, Fault):
             self._outbox.append(self._failure(event, event.error))
@@ -172,10 +194,8 @@ class Connection:
 
     def reply(self, request: Request, result: bytes) -> bytes:
         """The answer to `request`; empty when it was answered already or its batch still waits."""
-        if request.notification or request.answered:
-            return b""
-        request.answered = True
-        self.outstanding -= 1
+        if not self._settle(request):
+            return self._unsent(request)
         try:
             if self.form is Form.COMPACT:
                 data = envelope.encode_compact_reply(request.id, result)
@@ -191,10 +211,8 @@ class Connection:
 
     def fail(self, request: Request, error: PlatformError) -> bytes:
         """The error answer to `request`; empty in the same cases as `reply`."""
-        if request.notification or request.answered:
-            return b""
-        request.answered = True
-        self.outstanding -= 1
+        if not self._settle(request):
+            return self._unsent(request)
         return self._failure(request, error)
 
     def _failure(self, to: Request | Fault, error: PlatformError) -> bytes:
@@ -227,7 +245,12 @@ class Connection:
             data = self._failure_bytes(to.id, PlatformError("limit-exceeded", text))
         batch.answers.append(msgspec.Raw(data))
         batch.waiting -= 1
-        return self._frame(self._encode(batch.answers)) if batch.waiting == 0 else b""
+        return self._batch_bytes(batch)
+
+    def _batch_bytes(self, batch: Batch) -> bytes:
+        if batch.waiting or not batch.answers:
+            return b""
+        return self._frame(self._encode(batch.answers))
 
     def _encode(self, value: Any) -> bytes:
         if self.form is Form.JSON or self.form is None:
@@ -236,6 +259,55 @@ class Connection:
 
     def _frame(self, body: bytes) -> bytes:
         return frame(body) if self.form is Form.MSGPACK else body + b"\n"
+
+    # -- requests of theirs that are over --------------------------------------------------------
+
+    def _settle(self, request: Request) -> bool:
+        """Their request is answered; false when nothing is to be sent for it."""
+        if request.answered or request.notification:
+            return False
+        request.answered = True
+        self.outstanding -= 1
+        theirs = self._theirs
+        if theirs.get(request.id) is request:
+            del theirs[request.id]
+        else:
+            theirs.pop(request, None)
+        return not request.cancelled
+
+    def _unsent(self, request: Request) -> bytes:
+        """Instead of an answer that is not wanted: what its batch has waited for, perhaps."""
+        batch = request.batch
+        if batch is None or not request.cancelled:
+            return b""
+        request.batch = None
+        batch.waiting -= 1
+        return self._batch_bytes(batch)
+
+    def _cancelled(self, notice: Request) -> None:
+        """They no longer want one of their requests."""
+        try:
+            request = self._theirs.get(decode(notice.params, Cancel).id)
+        except PlatformError:
+            request = None
+        if request is None:
+            self.ignored_cancels += 1
+            return
+        del self._theirs[request.id]  # so that its id may be used again
+        self._theirs[request] = request
+        self._cancelled_early = self._cancelled_early or request.on_cancel is None
+        _cancel(request)
+
+    def _still_wanted(self, requests: list[Request]) -> list[Request]:
+        """Without those that were cancelled in what came together with them."""
+        self._cancelled_early = False
+        wanted = []
+        for request in requests:
+            if request.cancelled:
+                self._outbox.append(self.fail(request, PlatformError("cancelled")))
+            else:
+                wanted.append(request)
+        return wanted
 
     # -- time and end ----------------------------------------------------------------------------
 
@@ -250,17 +322,48 @@ class Connection:
         for identity in late:
             waiting = self._pending.pop(identity, None)
             if waiting is not None:  # the answer to one may have made another be forgotten
+                self._outbox.append(self._cancel_bytes(identity))
                 _deliver(waiting[1], PlatformError("timeout"))
+
+    def abandon(self, identity: int) -> bytes:
+        """Nobody wants the answer to this request of ours: it is answered `cancelled` here, and
+        the bytes tell the peer.  Empty when it was answered before.
+        """
+        waiting = self._pending.pop(identity, None)
+        if waiting is None:
+            return b""
+        _deliver(waiting[1], PlatformError("cancelled"))
+        return self._cancel_bytes(identity)
+
+    def _cancel_bytes(self, identity: int) -> bytes:
+        body = codec.pack(Cancel(id=identity))
+        return self._request_bytes(None, self.cancel_method, body)
 
     def forget(self, identity: int) -> None:
         """The answer to this request of ours is no longer wanted."""
         self._pending.pop(identity, None)
 
     def end(self, error: PlatformError) -> None:
-        """The connection is gone: nobody will answer, so everybody who waits is told."""
+        """The connection is gone: nobody will answer, so everybody who waits is told; and nobody
+        waits for our answers, so who works on them is told.
+        """
+        self.ended = True
         waiting, self._pending = self._pending, {}
         for _, answer in waiting.values():
             _deliver(answer, error)
+        for request in list(self._theirs.values()):
+            if not request.cancelled:
+                _cancel(request)
+
+
+def _cancel(request: Request) -> None:
+    request.cancelled = True
+    if request.on_cancel is None:
+        return
+    try:
+        request.on_cancel()
+    except Exception:
+        logger.exception("what worked on %s failed at its cancellation", request.method[:64])
 
 
 def _deliver(answer: Answer, value: bytes | PlatformError) -> None:

@@ -109,6 +109,7 @@ class Dispatcher:
     ) -> None:
         """`while_connected`: the handler only waits for something on behalf of the peer, and is
         cancelled when that goes; else it goes on to its end, whoever is left to hear of it.
+        `rpc.cancel` ends both, as their deadline would.
         """
         self._tasks[self._new(method)] = (method.params, handler, while_connected)
 
@@ -160,17 +161,28 @@ class Dispatcher:
     async def _run(
         self, handler: TaskHandler, params: Any, context: Context, while_connected: bool
     ) -> None:
-        peer = context.peer
+        peer, request = context.peer, context.request
+        scope = trio.CancelScope()
+
+        def cancelled() -> None:
+            if while_connected or not peer.connection.ended:
+                scope.cancel()
+
         try:
-            with trio.CancelScope() as scope:
+            with scope:
+                request.on_cancel = cancelled
+                if request.cancelled:
+                    cancelled()
                 if while_connected:
                     peer.scopes[scope] = None
                     if peer.closed:
                         scope.cancel()
                 await self._answer(handler, params, context)
+            if scope.cancelled_caught:
+                peer.fail(request, PlatformError("cancelled"))
         finally:
             peer.scopes.pop(scope, None)
-            if context.request.notification:
+            if request.notification:
                 self._told[peer] -= 1
                 if not self._told[peer]:
                     del self._told[peer]

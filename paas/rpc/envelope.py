@@ -16,6 +16,7 @@ body.  Malformed input is described as a `Fault`: the answer that JSON-RPC 2.0 Â
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,11 @@ class Request:
     notification: bool = False
     batch: Batch | None = None
     answered: bool = False
+    cancelled: bool = False
+    """Its sender no longer wants it: the answer is not sent."""
+
+    on_cancel: Callable[[], None] | None = None
+    """Who works on it sets this to hear of that, once."""
 
 
 @dataclass(slots=True)
@@ -108,6 +114,11 @@ class _Failure(msgspec.Struct, array_like=True, tag=2):
 
 _compact = msgspec.msgpack.Decoder(_Request | _Reply | _Failure)
 
+# Requests and replies are put together from parts, which is twice as fast as encoding a struct.
+_REQUEST_HEAD = b"\x94\x00"
+_REPLY_HEAD = b"\x93\x01"
+_names: dict[str, bytes] = {}
+
 
 def decode_compact(body: bytes) -> Event:
     """One compact envelope; raises RemoteError, since our own processes do not send garbage."""
@@ -129,14 +140,18 @@ def decode_compact(body: bytes) -> Event:
 
 
 def encode_compact_request(identity: int | None, method: str, params: bytes) -> bytes:
-    declared = BY_NAME.get(method)
-    name = declared.number if declared else method
-    return frame.frame(codec.pack(_Request(identity, name, msgspec.Raw(params))))
+    name = _names.get(method)
+    if name is None:
+        declared = BY_NAME.get(method)
+        name = codec.pack(declared.number if declared else method)
+        if declared:
+            _names[method] = name
+    return frame.frame(_REQUEST_HEAD + codec.pack(identity) + name + params)
 
 
 def encode_compact_reply(identity: RequestId, result: bytes) -> bytes:
     assert isinstance(identity, int)
-    return frame.frame(codec.pack(_Reply(identity, msgspec.Raw(result))))
+    return frame.frame(_REPLY_HEAD + codec.pack(identity) + result)
 
 
 def encode_compact_failure(identity: RequestId, error: PlatformError) -> bytes:

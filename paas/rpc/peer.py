@@ -49,7 +49,7 @@ class Sweeper:
             now = trio.current_time()
             with corked():
                 for peer in list(self._peers):
-                    peer.connection.expire(now)
+                    peer.expire(now)
                     if not peer.connection.waiting:
                         self._peers.pop(peer, None)
             if not self._peers:
@@ -151,6 +151,15 @@ class Peer:
         self._sweeper.watch(self)
         return identity
 
+    def abandon(self, identity: int) -> None:
+        """The answer to a request of ours is no longer wanted: the peer is told."""
+        self.link.write(self.connection.abandon(identity))
+
+    def expire(self, now_s: float) -> None:
+        """Requests of ours whose deadline has passed are answered `timeout` and cancelled."""
+        self.connection.expire(now_s)
+        self.link.write(self.connection.take_outbox())
+
     async def call(
         self, method: Method[P, R], params: P, *, timeout_s: float = CALL_TIMEOUT_S_DEFAULT
     ) -> R:
@@ -160,7 +169,7 @@ class Peer:
         )
 
     async def call_raw(self, method: str, params: bytes, timeout_s: float) -> bytes:
-        """Request and reply with msgpack bodies."""
+        """Request and reply with msgpack bodies; cancelling the caller cancels the request."""
         done = trio.Event()
         answers: list[bytes | PlatformError] = []
 
@@ -173,7 +182,7 @@ class Peer:
             await done.wait()
         finally:
             if not answers and identity is not None:
-                self.connection.forget(identity)
+                self.abandon(identity)
         if isinstance(answers[0], PlatformError):
             raise answers[0]
         return answers[0]

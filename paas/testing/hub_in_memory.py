@@ -20,6 +20,8 @@ from paas.controller.messages import ComponentChanged, ComponentCreated, Compone
 from paas.harness import messages as harness
 from paas.harness.messages import EVENT, Event, Hello, PhaseChange, Records
 from paas.hub.agent import Hub
+from paas.hub.attributes import AttributeState
+from paas.hub.history import History
 from paas.hub.messages import Member
 from paas.hub.policy import POLICY
 from paas.hub.state import GroupState
@@ -221,7 +223,8 @@ class World:
 
     def __init__(self, maker: Pairs, nursery: trio.Nursery) -> None:
         self.lives, groups = Lives(), GroupState()
-        self.log = MemoryLog(Machine([self.lives, groups]))
+        attributes, history = AttributeState(), History(groups.groups_of)
+        self.log = MemoryLog(Machine([self.lives, groups, attributes, history]))
         self.uids: dict[str, int] = {}
         self.notes = Notes()
         self.bugs: list[Exception] = []
@@ -229,6 +232,8 @@ class World:
             node="n1",
             log=self.log,
             groups=groups,
+            attributes=attributes,
+            history=history,
             directory=Directory(self.lives, groups),
             clock=SystemClock(),
             uid_of=self.uids.get,
@@ -243,6 +248,7 @@ class World:
             on_bug=lambda _method, exc: self.bugs.append(exc),
         )
         self.hub.register(self.dispatcher)
+        nursery.start_soon(self.hub.run)
         self._maker = maker
 
     @staticmethod

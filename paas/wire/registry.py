@@ -80,6 +80,9 @@ def decode(body: bytes, kind: type[P]) -> P:
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except msgspec.ValidationError as exc:
+        if "Expected `bytes`, got `str`" in str(exc):
+            # Said in JSON, where binary data is base64: conversion knows that, decoding does not.
+            return convert(msgspec.msgpack.decode(body), kind)
         raise _invalid(exc) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise PlatformError(

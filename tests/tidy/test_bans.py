@@ -22,6 +22,7 @@ IO_FOLDERS = ("real", "sim", "testing", "cli", "sdk", "web", "assembly")
 
 # Further (io) files, each with its reason.
 IO_FILES: dict[str, str] = {
+    "paas/blob/store.py": "the attachments on the disk",
     "paas/bundle/archive.py": "packs and reads archives as files",
     "paas/bundle/build.py": "packs a developer's directory",
     "paas/bundle/extract.py": "unpacks onto a disk, by descriptors against races",
@@ -43,8 +44,13 @@ IO_FILES: dict[str, str] = {
     "paas/controller/drainer.py": "waits for components to move; who may is in draining.py",
     "paas/controller/figures.py": "asks other nodes and does not wait long",
     "paas/controller/keeper.py": "waits for the life of one component; decisions are in steps.py",
+    "paas/hub/mailbox_api.py": "runs what takes casts and what delivers messages",
+    "paas/hub/mailbox_keeper.py": "waits for members and the log; mailbox_courier.py decides",
+    "paas/hub/mailboxes.py": "runs a keeper for each mailbox of this node",
+    "paas/hub/postman.py": "waits for commits; what is accepted is decided in mailbox.py",
     "paas/controller/placer.py": "waits for something to place; where is in placing.py",
     "paas/harness/loop.py": "the event loop of pid 1, without trio",
+    "paas/hub/top.py": "samples once a second, asks other nodes and does not wait long",
     "paas/identity/tls.py": "the ssl library reads keys from files only",
     "paas/logs/far.py": "asks the other nodes' hubs, and waits for them in bounded time",
     "paas/node/membership_keeper.py": "waits for changes of members; which is in membership.py",
@@ -54,9 +60,12 @@ IO_FILES: dict[str, str] = {
     "paas/raft/log.py": "drives the replica: steps, syncs in a thread, sleeps",
     "paas/raft/proposals.py": "who proposed waits here for the outcome",
     "paas/rpc/dispatch.py": "starts handlers as tasks of the connection",
+    "paas/rpc/http_rpc.py": "a POST waits for its answer; a WebSocket ends with its token",
+    "paas/rpc/http_server.py": "reads requests and writes answers in bounded time",
     "paas/rpc/mesh.py": "dials, accepts and waits; judging greetings is in mesh_hello.py",
     "paas/rpc/mesh_channels.py": "reads the connections of the mesh",
     "paas/rpc/tls_link.py": "drives a socket and its encryption",
+    "paas/rpc/websocket.py": "reads and writes messages in bounded time",
     "paas/telemetry/sink.py": "where log lines leave the process, and their clock",
 }
 

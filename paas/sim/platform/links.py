@@ -95,7 +95,7 @@ class SimSweeper(Sweeper):
         now_s = self._process.world.now_s
         with corked():
             for peer in list(self._watched):
-                peer.connection.expire(now_s)
+                peer.expire(now_s)
                 if not peer.connection.waiting:
                     del self._watched[peer]
         if self._watched:

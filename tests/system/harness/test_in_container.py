@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import trio
 
+from paas.cli.sdk_files import PYTHON
 from paas.container.engine import Engine
 from paas.container.messages import ContainerSpec, Exited
 from paas.container.settings import ContainerSettings
 from paas.real.clock import SystemClock
+from paas.sdk.joined import source
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[3]
@@ -40,7 +42,7 @@ class Node:
     async def start(self, *command: str, example: str = "hello", **changes: Any) -> Any:
         bundle = self._directory / f"bundle{next(_COUNTER)}"
         shutil.copytree(ROOT / "examples" / example, bundle)
-        shutil.copy(ROOT / "paas" / "sdk" / "paas_component.py", bundle)
+        (bundle / PYTHON).write_text(source())
         bundle.chmod(0o755)
         spec = ContainerSpec(
             component=f"{next(_COUNTER):040x}",

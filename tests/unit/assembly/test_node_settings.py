@@ -40,6 +40,8 @@ def test_agents_are_told_all_of_it(tmp_path):
         "join_listen": "10.130.0.2:7421",
         "peers": {"n1": "10.130.0.1:7420"},
         "joined": True,
+        "api_listen": "10.130.0.2:0",
+        "trace_rate": 0.0,
     }
 
 

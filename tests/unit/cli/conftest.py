@@ -75,6 +75,7 @@ class FakeHub:
     refuses: str = ""
     hang_up: bool = False
     sockets: list[socket.socket] = field(default_factory=list)
+    attributes: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def sent(self, method: str) -> list[dict[str, Any]]:
         return [params for name, params in self.requests if name == method]
@@ -304,6 +305,32 @@ class FakeHub:
         many = params["selector"] == "all" and group
         return {"accepted": len(self.members(group)) if many else 1}
 
+    def hub_set_attributes(self, params: dict[str, Any]) -> Any:
+        identity = self.resolve(params["target"])
+        kept = self.attributes.setdefault((identity, params.get("object", "")), {})
+        for name, value in params.get("expect", {}).items():
+            if kept.get(name) != value:
+                raise PlatformError("conflict", f"attribute {name!r} has another value")
+        kept.update(params["attributes"])
+        return {"index": 7}
+
+    def hub_get_attributes(self, params: dict[str, Any]) -> Any:
+        target, object_ = params["target"], params.get("object", "")
+        names = params.get("names")
+
+        def of(identity: str) -> dict[str, Any]:
+            found = self.attributes.get((identity, object_), {})
+            return {k: v for k, v in found.items() if v is not None and k in (names or found)}
+
+        if not target.startswith("group:"):
+            return {"index": 7, "attributes": of(self.resolve(target))}
+        members = {i: of(i) for i in self.members(target[len("group:") :])}
+        answer = {"index": 7, "members": members, "missing": {"ab" * 20: "not-available"}}
+        if "aggregate" in params:
+            loads = [attributes["load"] for attributes in members.values()]
+            answer["aggregates"] = {"load": sum(loads)}
+        return answer
+
     def hub_groups(self, params: dict[str, Any]) -> Any:
         names = sorted({g for c in self.components.values() for g in c["groups"]})
         prefix = params.get("prefix", "")
@@ -322,7 +349,11 @@ class FakeHub:
             raise PlatformError("timeout")
         return {"members": [self._member(i) for i in found]}
 
-    def hub_watch(self, _: dict[str, Any]) -> Any:
+    def hub_watch(self, params: dict[str, Any]) -> Any:
+        if "attributes" in params:
+            changed = {"event": "changed", "kind": "durable", "attributes": {"level": 4}}
+            self.events.append({"watch": 3, "index": 8, "component": "ab" * 20, **changed})
+            return {"watch": 3, "snapshot": {"level": 3}, "index": 7}
         for number, state in enumerate(("initializing", "available")):
             event = {"watch": 3, "index": number, "event": "changed", "state": state}
             self.events.append({**event, "component": "ab" * 20, "time": 1_000.0})

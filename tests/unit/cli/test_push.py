@@ -8,7 +8,8 @@ import pytest
 
 from paas.base.errors import Exit
 from paas.bundle import build
-from paas.cli.push import SDK_NAME, build_source
+from paas.cli.push import build_source
+from paas.cli.sdk_files import PYTHON as SDK_NAME
 
 
 @pytest.fixture

@@ -105,3 +105,44 @@ async def test_what_is_not_declared_and_who_is_no_component_is_refused(
     with pytest.raises(PlatformError, match="only components have resources") as caught:
         await world.resolve(None)
     assert caught.value.code == "denied"
+
+
+def _of(application: str, name: str, **sections: Any) -> RegisterType:
+    plain = manifest(name) | sections
+    plain["component"] = {**plain["component"], "application": application}
+    return RegisterType(bundle=BUNDLE, manifest=plain)
+
+
+@pytest.mark.parametrize(
+    ("exposure", "application", "reached"),
+    [
+        (None, "", False),
+        ({"operations": ["get"], "to": ["default"]}, "", False),
+        ({"operations": ["endpoints"], "to": ["billing"]}, "", False),
+        ({"operations": ["endpoints"], "to": ["default"]}, "", True),
+        ({"operations": ["*"], "to": ["*"]}, "storage", True),
+        ({"operations": ["*"], "to": ["*"]}, "elsewhere", False),
+    ],
+)
+async def test_paths_between_applications_follow_both_manifests(
+    autojump_clock: MockClock,
+    world: World,
+    exposure: dict[str, Any] | None,
+    application: str,
+    reached: bool,
+) -> None:
+    propose = world.cluster["n1"].log.propose
+    needs = {"store": {"group": "theirs", "application": application}}
+    exposes = {} if exposure is None else {"x": exposure}
+    await propose(_of("storage", "kv", exposes=exposes))
+    await propose(_of("default", "asker", requires=needs))
+    provider = await world.create("kv", "n1", groups=["theirs"])
+    asker = await world.create("asker", "n1")
+    if reached:
+        assert [e.component for e in (await world.resolve(asker)).endpoints] == [provider]
+        return
+    with pytest.raises(PlatformError) as caught:
+        await world.resolve(asker)
+    assert caught.value.code == "denied"
+    assert caught.value.data["types"] == ["kv@1.0.0"]
+    assert world.paths.opened == []

@@ -10,7 +10,7 @@ from paas.base.errors import PlatformError
 from paas.harness import limits
 from paas.harness.capture import Capture
 from paas.harness.lifecycle import Phase, UplinkState
-from paas.harness.reconnect import Uplink, remaining_s
+from paas.harness.reconnect import Uplink, read_head, remaining_s
 from paas.harness.settings import LogSettings
 from paas.rpc.connection import Connection
 from paas.rpc.envelope import Form, Request
@@ -210,10 +210,10 @@ def test_notifications_without_a_hub_are_lost(pair: Pair) -> None:
     ],
 )
 def test_how_long_a_sender_waits(params: dict[str, Any], left_s: float) -> None:
-    assert remaining_s(codec.pack(params), 100.0, 30.0) == left_s
+    assert remaining_s(read_head(codec.pack(params)), 100.0, 30.0) == left_s
 
 
 @pytest.mark.parametrize("timeout", ["soon", [1], float("nan")])
 def test_a_timeout_that_is_none_is_invalid(timeout: Any) -> None:
     with pytest.raises(PlatformError, match="invalid"):
-        remaining_s(codec.pack({"timeout": timeout}), 0.0, 30.0)
+        remaining_s(read_head(codec.pack({"timeout": timeout})), 0.0, 30.0)

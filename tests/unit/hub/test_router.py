@@ -19,6 +19,8 @@ from paas.testing.pair import Pairs, pairs
 from paas.wire import codec
 from paas.wire.registry import decode
 
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-00"
+
 
 class Everyone:
     """A directory of components that are called by their names."""
@@ -108,11 +110,11 @@ async def failure(caller: Peer, params: Call, timeout_s: float = 5.0) -> Platfor
 
 async def test_a_call_reaches_its_target_with_sender_and_deadline(world: World) -> None:
     world.component("a")
-    result = await world.caller().call(CALL, call("a", {"x": [1, "ü"]}, trace="00-ab-cd-01"))
+    result = await world.caller().call(CALL, call("a", {"x": [1, "ü"]}, trace=TRACE))
     assert codec.unpack(bytes(result.outputs)) == {"x": [1, "ü"]}  # type: ignore[arg-type]
     assert result.component == "a"
     (seen,) = world.seen["a"]
-    assert (seen.operation, seen.from_, seen.trace) == ("op", "the-caller", "00-ab-cd-01")
+    assert (seen.operation, seen.from_, seen.trace) == ("op", "the-caller", TRACE)
     assert seen.deadline is not None
 
 

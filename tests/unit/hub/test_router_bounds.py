@@ -135,7 +135,9 @@ async def test_inputs_that_just_fitted_harm_only_their_sender(world: World) -> N
     assert isinstance(outcome[0], bytes)
 
 
-async def test_the_callers_end_frees_nothing_that_is_still_worked_on(world: World) -> None:
+async def test_the_callers_end_cancels_its_calls_and_late_answers_harm_nobody(
+    world: World,
+) -> None:
     kept: list[tuple[Peer, Request]] = []
     await member(world, "a", lambda peer, request: kept.append((peer, request)))
     operator = world.operator()
@@ -143,10 +145,12 @@ async def test_the_callers_end_frees_nothing_that_is_still_worked_on(world: Worl
         messages.CALL.name, codec.pack(call("a")), lambda _: None, timeout_s=9.0
     )
     await settled()
+    assert world.hub.statistics()["waiting"] == 1
     operator.peer.close()
     await settled()
-    assert world.hub.statistics()["waiting"] == 1
+    assert world.hub.statistics()["waiting"] == 0
     peer, request = kept[0]
+    assert request.cancelled
     peer.reply(request)
     await settled()
     assert world.hub.statistics()["waiting"] == 0

@@ -21,6 +21,8 @@ from paas.testing.pair import Pairs, pairs
 from paas.wire import codec
 from paas.wire.registry import decode
 
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-00"
+
 
 class Cluster:
     """What both nodes know: who is where, who is in which group."""
@@ -126,11 +128,11 @@ async def outcome(peer: Peer, params: Call) -> CallResult | str:
 
 async def test_a_call_reaches_a_component_of_another_node(two: Two) -> None:
     two.b.component("c")
-    result = await two.a.caller().call(CALL, call("c", 7, timeout=5.0, trace="00-ab-cd-01"))
+    result = await two.a.caller().call(CALL, call("c", 7, timeout=5.0, trace=TRACE))
     assert result.component == "c"
     assert codec.unpack(bytes(result.outputs)) == {"n": 7}  # type: ignore[arg-type]
     (seen,) = two.b.seen
-    assert (seen.from_, seen.operation, seen.trace) == ("the-caller", "echo", "00-ab-cd-01")
+    assert (seen.from_, seen.operation, seen.trace) == ("the-caller", "echo", TRACE)
     assert seen.deadline is not None
 
 

@@ -126,26 +126,16 @@ async def test_watchers_may_close_while_they_are_told(maker: Pairs) -> None:
     assert len(watches) == 0
 
 
-async def test_watchers_of_a_kind_are_told_what_is_there_after_a_gap(maker: Pairs) -> None:
-    watches, one, other = Watches(), Listener(maker), Listener(maker)
-    watches.open(one.ours, "group", "g", 5)
-    watches.open(one.ours, "group", "h", 5)
-    watches.open(one.ours, "down", "c", 1)
-    watches.open(other.ours, "group", "g", 9)
-    asked: list[str] = []
-
-    def snapshot(group: str) -> list[dict[str, str]]:
-        asked.append(group)
-        return [{"component": f"member of {group}"}]
-
-    assert watches.resume("group", 40, snapshot) == 3
-    assert watches.resume("signals", 40, snapshot) == 0
-    await trio.testing.wait_all_tasks_blocked()
-    assert asked == ["g", "h"]
-    assert one.heard == [(1, 40), (2, 40)]
-    assert {e.event for e in one.events} == {"resumed"}
-    assert one.events[1].data == {"snapshot": [{"component": "member of h"}], "index": 40}
-    assert [since for _, _, since in watches.watchers("group", "g")] == [40, 40]
+async def test_whoever_owns_a_watch_hears_of_its_end(maker: Pairs) -> None:
+    ended: list[str] = []
+    watches, one = Watches(ended.append), Listener(maker)
+    for key in ("a", "b", "c"):
+        watches.open(one.ours, "group", key, f"of {key}")
+    watches.close(one.ours, 2)
+    assert ended == ["of b"]
+    assert dict(watches.of_peer(one.ours)) == {1: ("group", "a"), 3: ("group", "c")}
+    watches.close_peer(one.ours)
+    assert ended == ["of b", "of a", "of c"]
 
 
 async def test_watches_of_a_kind_can_be_looked_through_while_they_end(maker: Pairs) -> None:

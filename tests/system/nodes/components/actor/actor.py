@@ -70,7 +70,7 @@ def monitor(inputs: Any, call: Call) -> Any:
 
 @component.operation("watch")
 def watch(inputs: Any, call: Call) -> Any:
-    return {"snapshot": component.watch(keep, group=inputs["group"])["snapshot"]}
+    return {"snapshot": component.watch(keep, **inputs)["snapshot"]}
 
 
 @component.operation("events")

@@ -51,7 +51,7 @@ def ask(inputs: Any, call: Call) -> Any:
 
 @component.operation("watch")
 def watch(inputs: Any, call: Call) -> Any:
-    return component.watch(events.append, group=inputs["group"])
+    return component.watch(events.append, **inputs)
 
 
 @component.operation("monitor")
