@@ -152,4 +152,5 @@ class NodesApi:
             bases=node.bases,
             labels=node.labels,
             virtual_nodes=self._facts.virtual_nodes(node.name),
+            storage="full" if node.storage_full else "ok",
         )

@@ -69,7 +69,8 @@ STOP = method(502, "agent.stop", Stop, Nothing, public=False)
 
 
 class NodeChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
-    """Event: a node is in another state, or its agents joined again (another `epoch`).
+    """Event: a node is in another state, its agents joined again (another `epoch`), or its storage
+    is full, or no longer so.
 
     What ran on it has certainly ended when the state is `offline` or `destroyed`, not before.
     """
@@ -83,16 +84,22 @@ class NodeChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field
     epoch: int = 0
     """Log index that names the life of its agents which this is about."""
 
+    storage_full: bool = False
+
 
 # -- between hubs ------------------------------------------------------------------------------
 
 
 class Renew(Params, frozen=True, kw_only=True):
-    """A node asks the leader's hub to prolong its lease; `number` comes back with the answer."""
+    """A node asks the leader's hub to prolong its lease; `number` comes back with the answer.
+
+    `storage` is `full` when its hub has no room for entries of the log, else `ok`.
+    """
 
     node: str
     epoch: int
     number: int
+    storage: str = "ok"
 
 
 class Renewed(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -100,13 +107,14 @@ class Renewed(Message, frozen=True, kw_only=True, omit_defaults=False):
 
     `reason` if not: `not-leader` (then `leader` says who is, if known), `lost` (the node was
     declared lost, has joined again since, or is removed), `closing` (that it is lost is being
-    decided).
+    decided).  `again`: in how many seconds the next renewal would come together with others.
     """
 
     number: int
     granted: bool
     reason: str = ""
     leader: str = ""
+    again: float | None = None
 
 
 # -- for operators -----------------------------------------------------------------------------
@@ -128,6 +136,7 @@ class NodeInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
     `role` in the replicated log: `leader`, `voter`, `observer`, or empty (not a member yet).
     `lease_age`: seconds since its lease was last granted, as the leader knows; absent when no
     lease is needed, or when the answering hub does not lead.
+    `storage` of its hub: `ok`, or `full` (nothing new is placed on it until there is room again).
     """
 
     name: str
@@ -147,6 +156,7 @@ class NodeInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
     bases: list[str] = []
     labels: dict[str, str] = {}
     virtual_nodes: int = 0
+    storage: str = "ok"
 
 
 class Nodes(Message, frozen=True, kw_only=True, omit_defaults=False):

@@ -2,7 +2,7 @@
 
 Its module's clock, randomness, codec, journal, serializer and poller are replaced by seams that
 look at the host (the replica) whose call is running; several replicas may live in one process, one
-call at a time.  Its transport and three of its private methods are ours.  Nothing here decides
+call at a time.  Its transport and four of its private methods are ours.  Nothing here decides
 anything but the last of these: when to stand for election is asked of the host (K5).
 
 Hooks and holes by name: docs/internals/raft.md.
@@ -24,7 +24,7 @@ from paas.base.ports import Clock, Entropy
 from paas.raft import library, messages
 from paas.raft.adapters import LibraryLog, LibrarySnapshots
 from paas.raft.configuration import CONFIGURATION
-from paas.raft.limits import IN_FLIGHT_MAX
+from paas.raft.limits import APPEND_BYTES, IN_FLIGHT_MAX
 from paas.raft.messages import MEMBERSHIP, NO_OP, REGULAR, Message
 from paas.raft.settings import RaftSettings
 
@@ -161,10 +161,11 @@ class Network(so.Transport):  # type: ignore[misc]
 
 
 class Engine(so.SyncObj):  # type: ignore[misc]
-    """The library, with three of its private methods replaced."""
+    """The library, with four of its private methods replaced."""
 
     def __init__(self, host: Host, settings: RaftSettings) -> None:
         self._host = host
+        self._append_bytes = settings.append_bytes
         conf = so.SyncObjConf(
             autoTick=False,
             useFork=False,
@@ -172,7 +173,7 @@ class Engine(so.SyncObj):  # type: ignore[misc]
             raftMinTimeout=settings.election_min_s,
             raftMaxTimeout=settings.election_max_s,
             appendEntriesPeriod=settings.heartbeat_s,
-            appendEntriesBatchSizeBytes=settings.append_bytes,
+            appendEntriesBatchSizeBytes=max(settings.append_bytes, APPEND_BYTES),
             leaderFallbackTimeout=settings.leader_fallback_s,
             connectionTimeout=max(3.5, settings.election_max_s),
             logCompactionMinEntries=1 << 62,
@@ -199,6 +200,22 @@ class Engine(so.SyncObj):  # type: ignore[misc]
 
     def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
         return self._host.may_stand()
+
+    def _SyncObj__getEntries(  # noqa: N802
+        self,
+        fromIDx: int | None,  # noqa: N803
+        count: int | None = None,
+        maxSizeBytes: int | None = None,  # noqa: N803
+    ) -> list[tuple[bytes, int, int]]:
+        """As many as go into one message, and at least one.
+
+        The library would cut an entry that is as long as its bound in pieces (P30).  Its own bound
+        is longer than any entry; the setting, which may be shorter, counts here only.
+        """
+        most = None if maxSizeBytes is None else min(maxSizeBytes, self._append_bytes)
+        found: list[tuple[bytes, int, int]]
+        found = so.SyncObj._SyncObj__getEntries(self, fromIDx, count, most)
+        return found
 
     def waiting_for(self, index: int, callback: Callable[[Any, int], None]) -> None:
         """Tell what becomes of the entry that this replica just appended as leader."""

@@ -47,6 +47,7 @@ IO_FILES: dict[str, str] = {
     "paas/harness/loop.py": "the event loop of pid 1, without trio",
     "paas/identity/tls.py": "the ssl library reads keys from files only",
     "paas/logs/far.py": "asks the other nodes' hubs, and waits for them in bounded time",
+    "paas/node/granting.py": "waits for rounds of the log; who is granted what is in leases.py",
     "paas/node/membership_keeper.py": "waits for changes of members; which is in membership.py",
     "paas/node/presence.py": "sends renewals and waits; what is due is in leases.py",
     "paas/raft/leading.py": "who asks the leader waits here for the round",

@@ -70,6 +70,8 @@ class FakeHub:
     events: list[dict[str, Any]] = field(default_factory=list)
     nodes: list[str] = field(default_factory=lambda: ["n1"])
     cordoned: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
+    tokens: dict[str, str] = field(default_factory=dict)  # id -> state
     stale: float | None = None
     without_leader: bool = False
     refuses: str = ""
@@ -178,6 +180,7 @@ class FakeHub:
             "bases": [],
             "labels": {},
             "virtual_nodes": 4096,
+            "storage": "full" if name in self.full else "ok",
         }
 
     def nodes_list(self, _: dict[str, Any]) -> Any:
@@ -223,6 +226,18 @@ class FakeHub:
     def cluster_create_token(self, params: dict[str, Any]) -> Any:
         expires = time.time() + params.get("ttl", 600.0)
         return {"token": "paas1-secret", "expires": expires, "address": "10.130.0.1:7421"}
+
+    def token_info(self, token: str) -> dict[str, Any]:
+        node = "n2" if self.tokens[token] == "used" else ""
+        return {"id": token, "state": self.tokens[token], "expires": 1_000.0, "node": node}
+
+    def cluster_tokens(self, _: dict[str, Any]) -> Any:
+        return {"tokens": [self.token_info(token) for token in self.tokens]}
+
+    def cluster_revoke_token(self, params: dict[str, Any]) -> Any:
+        if params["token"] not in self.tokens:
+            raise PlatformError("no-such-target", f"there is no join token {params['token']}")
+        return {**self.token_info(params["token"]), "state": "revoked"}
 
     def controller_types(self, _: dict[str, Any]) -> Any:
         return {"types": list(self.types.values())}

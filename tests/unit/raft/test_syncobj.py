@@ -56,6 +56,7 @@ def test_another_library_is_refused(tmp_path: Path) -> None:
         "connectedToAnyone",
         "doApplyCommand",
         "generateRaftTimeout",
+        "getEntries",
         "loadDumpFile",
         "sendAppendEntries",
         "setCurrentTerm",
