@@ -60,6 +60,17 @@ def members(session: Session, *, watch: bool) -> None:
     watching.show(session, lambda: session.call("cluster.members"), print_, watch)
 
 
+def voters(session: Session, *, voters: str, request_id: str | None) -> None:
+    """Have so many nodes vote in the replicated log."""
+    if not voters.isdecimal():
+        raise invalid("voters", "expected an odd number")
+    params = {"voters": int(voters)}
+    found = session.change("cluster.want_voters", params, request_id=request_id)
+    now = sum(member["role"] != "observer" for member in found["members"])
+    text = f"{found['wanted']} nodes are to vote; {now} do of {len(found['members'])}"
+    session.output.value(found, text, [str(found["wanted"])])
+
+
 def token(session: Session, *, ttl: float | None, list_: bool, revoke: str) -> None:
     """A token with which one node may join; or what became of the others."""
     if sum((ttl is not None, list_, bool(revoke))) > 1:

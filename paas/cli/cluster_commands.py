@@ -102,6 +102,18 @@ CLUSTER_COMMANDS: tuple[Command, ...] = (
         ),
     ),
     Command(
+        ("cluster", "voters"),
+        OPERATE,
+        "how many nodes vote in the replicated log, if there are as many",
+        "cluster:voters",
+        (
+            ("cluster voters 3", "an odd number; members change one after the other"),
+            ("cluster voters 7 -o json", "survives the loss of three"),
+        ),
+        arguments=(Argument("voters", "1, 3, 5, …"),),
+        options=(REQUEST_ID,),
+    ),
+    Command(
         ("cluster", "recover"),
         OPERATE,
         "go on with one node when a majority is lost for ever",

@@ -14,6 +14,7 @@ Source: docs/internals/cluster.md, "The ring"; the dealing itself is in ring.py.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,10 +138,12 @@ def _width(largest: int) -> int:
 
 
 def _pack(numbers: list[int], largest: int) -> bytes:
-    width = _width(largest)
-    return b"".join(number.to_bytes(width, "big") for number in numbers)
+    if _width(largest) == 1:
+        return bytes(numbers)
+    return struct.pack(f">{len(numbers)}H", *numbers)
 
 
 def _unpack(data: bytes, largest: int) -> list[int]:
-    width = _width(largest)
-    return [int.from_bytes(data[i : i + width], "big") for i in range(0, len(data), width)]
+    if _width(largest) == 1:
+        return list(data)
+    return list(struct.unpack(f">{len(data) // 2}H", data))

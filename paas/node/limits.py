@@ -83,7 +83,7 @@ LABELS_MAX = 64
 LABEL_LENGTH_MAX = 256
 """Bounds of what a node says about itself."""
 
-VOTERS_WANTED_MAX = 5
+VOTERS_DEFAULT = 5
 """Voters of the replicated log when there are enough nodes: survives the loss of two."""
 
 CAUGHT_UP_ENTRIES = 1_000
@@ -109,6 +109,6 @@ assert _LONGEST_S + FENCE_KILL_S <= _SHORTEST_S
 # one attempt after the election.
 assert LEASE_S > RENEW_S + ELECTION_S + RETRY_S
 assert RENEW_TIMEOUT_S < LEASE_S
-assert VOTERS_WANTED_MAX % 2 == 1
-assert VOTERS_WANTED_MAX <= VOTERS_MAX
+assert VOTERS_DEFAULT % 2 == 1
+assert VOTERS_DEFAULT <= VOTERS_MAX
 assert NODES_MAX < MEMBERS_MAX, "every node is a member, and one may be on its way"

@@ -209,12 +209,25 @@ class MemberInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Members(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """Members by name.  `change` says what the leader is about to change, or why it does not."""
+    """Members by name.  `change` says what the leader is about to change, or why it does not.
+
+    `wanted`: so many are to vote, if there are as many nodes.
+    """
 
     members: list[MemberInfo]
     leader: str = ""
     term: int = 0
     change: str = ""
+    wanted: int = 0
+
+
+class WantVotersRequest(Params, frozen=True, kw_only=True):
+    """Have so many nodes vote in the replicated log, if there are as many: an odd number.
+
+    The members are changed one after the other, by whoever leads, without interruption.
+    """
+
+    voters: int
 
 
 RENEW = method(520, "node.renew", Renew, Renewed, public=False)
@@ -224,3 +237,4 @@ CORDON_NODE = method(523, "nodes.cordon", CordonNode, NodeInfo)
 UNCORDON_NODE = method(524, "nodes.uncordon", UncordonNode, NodeInfo)
 REMOVE_NODE = method(525, "nodes.remove", RemoveNodeRequest, Nothing)
 LIST_MEMBERS = method(526, "cluster.members", ListMembers, Members)
+WANT_VOTERS = method(527, "cluster.want_voters", WantVotersRequest, Members)

@@ -35,7 +35,7 @@ from paas.node import limits
 from paas.node.lifecycle import LEASED, NODE, PRESENT, NodeEvent, NodeState
 from paas.node.messages import NodeChanged
 from paas.raft.command import command
-from paas.raft.limits import NAME_BYTES_MAX
+from paas.raft.limits import NAME_BYTES_MAX, VOTERS_MAX
 from paas.raft.machine import Context
 
 _E, _S = NodeEvent, NodeState
@@ -132,6 +132,13 @@ class NodeStorage(msgspec.Struct, frozen=True, kw_only=True):
     full: bool
 
 
+@command(508)
+class WantVoters(msgspec.Struct, frozen=True, kw_only=True):
+    """So many nodes vote in the replicated log, if there are as many: an odd number."""
+
+    voters: int
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One node of the cluster."""
 
@@ -184,6 +191,7 @@ class NodeRegister:
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._removed: dict[str, None] = {}  # names, oldest first
+        self.voters_wanted = limits.VOTERS_DEFAULT
         self.commands = {
             ReportNode: self._report,
             ChangeNode: self._change,
@@ -193,6 +201,7 @@ class NodeRegister:
             LeaseNode: self._lease,
             DrainNode: self._drain,
             NodeStorage: self._storage,
+            WantVoters: self._want_voters,
         }
 
     # -- what others read ------------------------------------------------------------------------
@@ -342,6 +351,11 @@ class NodeRegister:
             self._nodes[name] = msgspec.structs.replace(node, storage_full=full)
             self._tell(self._nodes[name], node.state, node.reason, ctx)
 
+    def _want_voters(self, cmd: WantVoters, _ctx: Context) -> None:
+        if not 1 <= cmd.voters <= VOTERS_MAX or cmd.voters % 2 == 0:
+            raise invalid("voters", f"expected an odd number from 1 to {VOTERS_MAX}")
+        self.voters_wanted = cmd.voters
+
     # -- going -----------------------------------------------------------------------------------
 
     def _lose(self, cmd: LoseNode, ctx: Context) -> None:
@@ -441,6 +455,7 @@ class NodeRegister:
         return {
             "nodes": [msgspec.to_builtins(node) for node in self.nodes()],
             "removed": list(self._removed),
+            "voters": self.voters_wanted,
         }
 
     def restore(self, plain: Any) -> None:
@@ -452,6 +467,7 @@ class NodeRegister:
             if node.state is _S.UNAVAILABLE and not node.cordoned:
                 self._nodes[node.name] = msgspec.structs.replace(node, cordoned=True)
         self._removed = dict.fromkeys(plain["removed"])
+        self.voters_wanted = plain.get("voters", limits.VOTERS_DEFAULT)
 
 
 def _next(node: Node, event: NodeEvent) -> NodeState:

@@ -96,6 +96,9 @@ DENIED_PAUSE_S = 0.05
 IDLE_S_MAX = 30.0
 """Longest sleep of a replica without timers; anything that happens wakes it."""
 
+REST_S_MIN = 0.001
+"""Shortest sleep of a replica that waits for a timer: by so much it may be late."""
+
 RESUBMIT_S = 2.0
 """A proposal handed to another replica and not heard of is handed over again after this."""
 

@@ -236,6 +236,8 @@ class Returning:
             self._next_s = now_s + RETURNED_REPEAT_S
             for peer in self._host.connected_peers():
                 self._host.post(peer, Returned(self._mark.nonce))
+        if not self._guests:
+            return
         if not self._host.is_leader:
             self._guests.clear()
         for name in list(self._guests):
@@ -252,6 +254,11 @@ class Returning:
             guest.heard_s = now_s
         elif self._host.is_leader:
             self._guests[peer] = _Guest(message.nonce, now_s)
+
+    @property
+    def has_guests(self) -> bool:
+        """Does anybody ask to be let in?"""
+        return bool(self._guests)
 
     def has_returned(self, name: str) -> bool:
         """Does this one ask to be let in?"""

@@ -50,6 +50,7 @@ IO_FILES: dict[str, str] = {
     "paas/node/granting.py": "waits for rounds of the log; who is granted what is in leases.py",
     "paas/node/membership_keeper.py": "waits for changes of members; which is in membership.py",
     "paas/node/presence.py": "sends renewals and waits; what is due is in leases.py",
+    "paas/raft/alarm.py": "the task that drives the replica waits here, for a call or a timer",
     "paas/raft/leading.py": "who asks the leader waits here for the round",
     "paas/raft/library.py": "checks the installed library's files before it is used",
     "paas/raft/log.py": "drives the replica: steps, syncs in a thread, sleeps",

@@ -72,6 +72,7 @@ class FakeHub:
     cordoned: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
     tokens: dict[str, str] = field(default_factory=dict)  # id -> state
+    voters: int = 5
     stale: float | None = None
     without_leader: bool = False
     refuses: str = ""
@@ -221,7 +222,17 @@ class FakeHub:
             }
             for n in self.nodes
         ]
-        return {"members": found, "leader": "n1", "term": 3, "change": "n3 becomes a voter"}
+        return {
+            "members": found,
+            "leader": "n1",
+            "term": 3,
+            "change": "n3 becomes a voter",
+            "wanted": self.voters,
+        }
+
+    def cluster_want_voters(self, params: dict[str, Any]) -> Any:
+        self.voters = params["voters"]
+        return self.cluster_members({})
 
     def cluster_create_token(self, params: dict[str, Any]) -> Any:
         expires = time.time() + params.get("ttl", 600.0)

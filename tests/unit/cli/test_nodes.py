@@ -82,6 +82,14 @@ def test_members_of_the_log_and_what_is_about_to_change(paas, hub):
     assert paas("cluster", "members", "-o", "name").out == "n1\nn2\n"
 
 
+def test_how_many_vote_can_be_said(paas, hub):
+    hub.nodes = ["n1", "n2", "n3"]
+    done = paas("cluster", "voters", "7")
+    assert "7 nodes are to vote" in done.out
+    assert hub.sent("cluster.want_voters")[0]["voters"] == 7
+    assert paas("cluster", "voters", "many").status == Exit.USAGE
+
+
 def test_a_token_is_printed_alone_and_where_it_is_for_beside_it(paas, hub):
     done = paas("cluster", "token", "--ttl", "1h")
     assert done.out == "paas1-secret\n"

@@ -25,8 +25,10 @@ from paas.node.state import (
     NodeStorage,
     RemoveNode,
     ReportNode,
+    WantVoters,
 )
 from paas.raft.command import Stamp, encode
+from paas.raft.limits import VOTERS_MAX
 from paas.raft.machine import Applied, Machine
 
 S = NodeState
@@ -500,3 +502,22 @@ def test_whatever_is_proposed_the_invariants_hold(proposed: list[msgspec.Struct]
         other = Cluster()
         other.machine.restore_bytes(cluster.machine.snapshot_bytes())
         assert other.register.snapshot() == cluster.register.snapshot()
+
+
+def test_how_many_vote_is_an_odd_number_that_outlives_a_snapshot() -> None:
+    cluster = two()
+    assert cluster.register.voters_wanted == limits.VOTERS_DEFAULT
+    for wrong in (0, -1, 2, 4, VOTERS_MAX + 1, VOTERS_MAX + 2):
+        assert cluster.refuse(WantVoters(voters=wrong)) == "invalid"
+    cluster.do(WantVoters(voters=3))
+    again = NodeRegister()
+    again.restore(cluster.register.snapshot())
+    assert again.voters_wanted == 3
+
+
+def test_a_snapshot_of_an_earlier_version_has_the_usual_number_of_voters() -> None:
+    plain = two().register.snapshot()
+    del plain["voters"]
+    again = NodeRegister()
+    again.restore(plain)
+    assert again.voters_wanted == limits.VOTERS_DEFAULT

@@ -71,6 +71,7 @@ def test_the_private_methods_that_are_replaced_or_called_exist(name: str) -> Non
     "name",
     [
         "changeClusterIDx",
+        "commandsQueue",
         "commandsWaitingCommit",
         "connectedNodes",
         "lastResponseTime",
@@ -78,7 +79,9 @@ def test_the_private_methods_that_are_replaced_or_called_exist(name: str) -> Non
         "newAppendEntriesTime",
         "otherNodes",
         "raftCommitIndex",
+        "raftCurrentTerm",
         "raftElectionDeadline",
+        "raftLastApplied",
         "raftLeader",
         "raftMatchIndex",
         "raftNextIndex",
