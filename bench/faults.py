@@ -6,10 +6,12 @@
     python -m bench.faults full --times 10
     python -m bench.faults kill --seconds 300
     python -m bench.faults restart --entries 100000
+    python -m bench.faults stock --cuts 30
 
 Prints figures as JSON; under "wrong" stands what must not have been, and the exit status is 1 if
 that is anything.  What is done is told in paas/testing/replica_faults.py; the tests do a little of
-it (tests/system/raft).
+it (tests/system/raft).  `stock` is the positive control: the library as it was made under the same
+power cuts, which must lose what it has acknowledged.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 import trio
 
 from paas.testing import replica_faults as faults
+from paas.testing.replica_stock import stock
 
 COUNTS = {
     "power": ("--cuts", 300),
@@ -34,10 +37,13 @@ COUNTS = {
     "full": ("--times", 10),
     "kill": ("--seconds", 300),
     "restart": ("--entries", 100_000),
+    "stock": ("--cuts", 30),
 }
 
 
 async def run(what: str, directory: Path, count: int, seed: int) -> dict[str, Any]:
+    if what == "stock":
+        return await trio.to_thread.run_sync(stock, directory, count, seed)
     if what != "restart":
         found: dict[str, Any] = await getattr(faults, what)(directory, count, seed)
         return found

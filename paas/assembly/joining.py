@@ -1,7 +1,8 @@
 """`python -m paas join`: one run on a machine that is to become a node of a cluster.
 
 The token comes on standard input, what was joined goes to standard output as JSON:
-{"cluster", "node", "peers"}; an error is one line `error: CODE: TEXT` on standard error.
+{"cluster", "node", "peers"}; an error is the last line on standard error, `error: CODE: TEXT`, and
+the line before it, `hint: TEXT`, says what to do about it.
 
 Invariants: node.json is written last and makes the state directory that of a node, so a run that
 was interrupted can be repeated with the same token; the node's key belongs to the user of the
@@ -56,6 +57,8 @@ def run(wish: Wish) -> int:
     except* PlatformError as group:
         error = _first(group)
     if error is not None:
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
         sys.stderr.write(f"error: {error.code}: {error.message}\n")
         return 1
     facts = {"cluster": joined.cluster, "node": joined.node, "peers": joined.peers}

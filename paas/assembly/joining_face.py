@@ -1,6 +1,7 @@
 """What a hub does for machines that want to join: tokens, the join listener, certificates (io).
 
     operator ── cluster.create_token ──> command of the log ──> the token, told once
+             ── cluster.revoke_token ──> command of the log
     machine  ── join listener ──> JoinService ── token used (log), node added (log)
                                       └─ certify: this node's manager, or the hub of the node that
                                          has the cluster's key (cluster.certify)
@@ -24,7 +25,14 @@ from paas.base.errors import PlatformError, invalid
 from paas.base.ports import Clock, Entropy
 from paas.certificates import messages
 from paas.certificates.client import authority, certify_node, keep_node_authority
-from paas.certificates.join_state import JoinTokenState, UseJoinToken, new_token
+from paas.certificates.join_state import (
+    Entry,
+    JoinTokenState,
+    RevokeJoinToken,
+    UseJoinToken,
+    new_token,
+    state_for_people,
+)
 from paas.certificates.joining import JoinService
 from paas.certificates.limits import JOIN_TOKEN_LIFE_S_MAX
 from paas.certificates.server import serve_joining
@@ -38,10 +46,13 @@ from paas.rpc.dispatch import Context, Dispatcher, Rule
 from paas.telemetry.log import Logger
 
 CERTIFY_TIMEOUT_S = 5.0
+_TOKEN_ID_MAX = 64
 _AWAY = ("unavailable", "not-available", "unknown-outcome", "timeout")
 
 POLICY = {
     "cluster.create_token": Rule(frozenset({"operator"})),
+    "cluster.revoke_token": Rule(frozenset({"operator"})),
+    "cluster.tokens": Rule(frozenset({"operator"})),
     "cluster.certify": Rule(frozenset({"hub"})),
 }
 
@@ -101,6 +112,8 @@ class JoiningFace:
 
     def register(self, dispatcher: Dispatcher) -> None:
         dispatcher.task(messages.CREATE_TOKEN, self.create_token)
+        dispatcher.task(messages.REVOKE_TOKEN, self.revoke_token)
+        dispatcher.plain(messages.LIST_TOKENS, self.tokens)
         dispatcher.task(messages.CERTIFY, self.certify_here)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -162,7 +175,33 @@ class JoiningFace:
         )
         await self._log.propose(command, timeout_s=context.timeout_s)
         return messages.CreatedToken(
-            token=text, expires=now_ms / 1_000 + params.ttl, address=self._listen
+            token=text,
+            expires=now_ms / 1_000 + params.ttl,
+            address=self._listen,
+            id=command.token_id,
+        )
+
+    async def revoke_token(
+        self, params: messages.RevokeToken, context: Context
+    ) -> messages.TokenInfo:
+        whole = join_tokens.parse(params.token)
+        token_id = params.token.strip()[:_TOKEN_ID_MAX] if whole is None else whole.id
+        command = RevokeJoinToken(token_id=token_id)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        entry = self._tokens.get(token_id)
+        if entry is None:  # it was revoked, and is forgotten by now
+            return messages.TokenInfo(id=token_id, state="revoked", expires=0.0)
+        return self._token_info(entry)
+
+    def tokens(self, _params: messages.ListTokens, _context: Context) -> messages.Tokens:
+        return messages.Tokens(tokens=[self._token_info(one) for one in self._tokens.tokens()])
+
+    def _token_info(self, entry: Entry) -> messages.TokenInfo:
+        return messages.TokenInfo(
+            id=entry.id,
+            state=state_for_people(entry, self._clock.now_ms()),
+            expires=entry.expires_ms / 1_000,
+            node=entry.node,
         )
 
     # -- joining ---------------------------------------------------------------------------------
@@ -185,7 +224,8 @@ class JoiningFace:
         if known is not None and not (
             known.state is NodeState.PREPARING and known.address == address
         ):
-            raise _taken(node, "is in this cluster already")
+            going = known.state is NodeState.DESTROYING
+            raise _taken(node, f"is {'being removed from' if going else 'in'} this cluster already")
         for other in self._register.nodes():
             if other.address == address and other.name != node:
                 raise PlatformError("conflict", f"{address} is the address of node {other.name}")

@@ -106,6 +106,10 @@ class JoinTokenState:
         """What there is, oldest first; for people, and never to be changed."""
         return list(self._entries.values())
 
+    def get(self, token_id: str) -> Entry | None:
+        """The same for one."""
+        return self._entries.get(token_id)
+
     def invited(self, node: str, key: str) -> bool:
         """Did a token that is still known let in this node with this key?
 
@@ -172,7 +176,11 @@ class JoinTokenState:
         self._sweep(ctx.stamp.time_ms)
         entry = self._entries.get(cmd.token_id)
         if entry is None:
-            raise PlatformError("no-such-target", f"there is no join token {cmd.token_id}")
+            raise PlatformError(
+                "no-such-target",
+                f"there is no join token {cmd.token_id}",
+                hint="list them: paas cluster token --list",
+            )
         if entry.state is not JoinToken.REVOKED:
             entry.state = JOIN_TOKEN.next(entry.state, JoinTokenEvent.REVOKE)
         return {"token": entry.id, "node": entry.node}
@@ -228,6 +236,13 @@ def _refusal(entry: Entry | None, cmd: UseJoinToken, now_ms: int) -> str:
     if entry.state is JoinToken.USED and (entry.key, entry.node) != (cmd.key, cmd.node):
         return f"the token was used by the node {entry.node}"
     return ""
+
+
+def state_for_people(entry: Entry, now_ms: int) -> str:
+    """What became of a token; `expired` when nobody used it in time."""
+    if entry.state is JoinToken.MADE and now_ms > entry.expires_ms:
+        return "expired"
+    return str(entry.state)
 
 
 def _expired(entry: Entry, now_ms: int) -> bool:

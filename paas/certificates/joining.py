@@ -143,16 +143,21 @@ class JoinService:
             self._check(params.node, key, params.address)
         except PlatformError as exc:
             taken = exc
-        await self._propose(
-            UseJoinToken(
-                token_id=token.id,
-                digest=token.digest(),
-                node=params.node,
-                key=key,
-                address=params.address,
-                check_only=taken is not None,
-            )
+        use = UseJoinToken(
+            token_id=token.id,
+            digest=token.digest(),
+            node=params.node,
+            key=key,
+            address=params.address,
+            check_only=taken is not None,
         )
+        try:
+            await self._propose(use)
+        except PlatformError as exc:
+            # The token is good, and was good for another machine of that name: old news by now.
+            if taken is not None and exc.code == "conflict":
+                raise taken from None
+            raise
         if taken is not None:
             raise taken
 

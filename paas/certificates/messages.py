@@ -155,6 +155,40 @@ class CreatedToken(Message, frozen=True, kw_only=True, omit_defaults=False):
     address: str
     """Where this node listens for those who join (host:port)."""
 
+    id: str = ""
+    """By which it can be listed and revoked; no secret."""
+
+
+class RevokeToken(Params, frozen=True, kw_only=True):
+    """Let nobody in with this join token any more, named by its id or by itself.
+
+    A node that has used it already stays in the cluster.
+    """
+
+    token: str
+
+
+class TokenInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """One join token: `state` is `made`, `used`, `revoked`, or `expired` (never used).
+
+    `expires` in seconds since the epoch; `node` is who used it, or empty.
+    """
+
+    id: str
+    state: str
+    expires: float
+    node: str = ""
+
+
+class ListTokens(Params, frozen=True, kw_only=True):
+    """List the join tokens that are known: also used, revoked and expired ones, for an hour."""
+
+
+class Tokens(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Join tokens, oldest first."""
+
+    tokens: list[TokenInfo]
+
 
 MINT_TOKEN = method(1000, "certificates.mint_token", MintToken, MintedToken, public=False)
 REDEEM = method(1001, "certificates.redeem", Redeem, Issued, public=False)
@@ -170,6 +204,8 @@ CERTIFY_ACCESS = method(1020, "certificates.certify_access", CertifyAccess, Issu
 JOIN = method(1040, "cluster.join", Join, Joined, public=False)
 CREATE_TOKEN = method(1041, "cluster.create_token", CreateToken, CreatedToken)
 CERTIFY = method(1042, "cluster.certify", CertifyNode, NodeCertified, public=False)
+REVOKE_TOKEN = method(1043, "cluster.revoke_token", RevokeToken, TokenInfo)
+LIST_TOKENS = method(1044, "cluster.tokens", ListTokens, Tokens)
 
 
 def renewal_proof_text(request_der: bytes) -> bytes:

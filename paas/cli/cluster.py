@@ -62,8 +62,48 @@ def members(session: Session, *, watch: bool) -> None:
     watching.show(session, lambda: session.call("cluster.members"), print_, watch)
 
 
-def token(session: Session, *, ttl: float | None) -> None:
-    """A token with which one node may join."""
+def voters(session: Session, *, voters: str, request_id: str | None) -> None:
+    """Have so many nodes vote in the replicated log."""
+    if not voters.isdecimal():
+        raise invalid("voters", "expected an odd number")
+    params = {"voters": int(voters)}
+    found = session.change("cluster.want_voters", params, request_id=request_id)
+    now = sum(member["role"] != "observer" for member in found["members"])
+    text = f"{found['wanted']} nodes are to vote; {now} do of {len(found['members'])}"
+    session.output.value(found, text, [str(found["wanted"])])
+
+
+def token(session: Session, *, ttl: float | None, list_: bool, revoke: str) -> None:
+    """A token with which one node may join; or what became of the others."""
+    if sum((ttl is not None, list_, bool(revoke))) > 1:
+        raise invalid("ttl", "one of --ttl, --list and --revoke at a time")
+    if list_:
+        _tokens(session)
+    elif revoke:
+        _revoke(session, revoke)
+    else:
+        _create_token(session, ttl)
+
+
+def _tokens(session: Session) -> None:
+    output = session.output
+    columns: tuple[Column, ...] = (
+        ("ID", lambda t: t["id"]),
+        ("STATE", lambda t: output.state(t["state"])),
+        ("NODE", lambda t: t.get("node") or "-"),
+        ("EXPIRES", lambda t: texts.moment(t["expires"])),
+    )
+    output.rows("tokens", session.call("cluster.tokens")["tokens"], columns, "id")
+
+
+def _revoke(session: Session, which: str) -> None:
+    found = session.change("cluster.revoke_token", {"token": which})
+    used = f"; {found['node']} has used it, and stays" if found.get("node") else ""
+    text = f"the join token {found['id']} lets nobody in any more{used}"
+    session.output.value(found, text, [found["id"]])
+
+
+def _create_token(session: Session, ttl: float | None) -> None:
     params = {} if ttl is None else {"ttl": ttl}
     found = session.change("cluster.create_token", params)
     session.output.value(found, found["token"], [found["token"]])

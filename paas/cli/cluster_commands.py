@@ -37,13 +37,19 @@ CLUSTER_COMMANDS: tuple[Command, ...] = (
     Command(
         ("cluster", "token"),
         OPERATE,
-        "make a token with which one node may join",
+        "make a token with which one node may join; list or revoke them",
         "cluster:token",
         (
             ("cluster token", "it can be used once, within ten minutes"),
             ("cluster token --ttl 1h -o name", "within an hour; print it alone"),
+            ("cluster token --list", "which there are, and what became of them"),
+            ("cluster token --revoke 0123456789abcdef", "it lets nobody in any more"),
         ),
-        options=(Option(("--ttl",), "how long it can be used", kind="duration", metavar="TIME"),),
+        options=(
+            Option(("--ttl",), "how long it can be used", kind="duration", metavar="TIME"),
+            Option(("--list",), "list tokens instead", kind="flag", default=False),
+            Option(("--revoke",), "revoke this one instead", default="", metavar="ID"),
+        ),
     ),
     Command(
         ("cluster", "join"),
@@ -94,6 +100,18 @@ CLUSTER_COMMANDS: tuple[Command, ...] = (
             DRY_RUN,
             REQUEST_ID,
         ),
+    ),
+    Command(
+        ("cluster", "voters"),
+        OPERATE,
+        "how many nodes vote in the replicated log, if there are as many",
+        "cluster:voters",
+        (
+            ("cluster voters 3", "an odd number; members change one after the other"),
+            ("cluster voters 7 -o json", "survives the loss of three"),
+        ),
+        arguments=(Argument("voters", "1, 3, 5, …"),),
+        options=(REQUEST_ID,),
     ),
     Command(
         ("cluster", "recover"),

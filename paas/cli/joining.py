@@ -144,9 +144,12 @@ class Join:
 
 
 def error_of(said: str, before: str = "") -> PlatformError:
-    """What a program of ours said at its end, `error: CODE: TEXT`, as an error."""
-    last = (said.strip().splitlines() or ["it ended without a word"])[-1]
+    """What a program of ours said at its end, as an error: `error: CODE: TEXT`, and perhaps
+    `hint: TEXT` in the line before."""
+    lines = said.strip().splitlines() or ["it ended without a word"]
+    last, previous = lines[-1], lines[-2] if len(lines) > 1 else ""
+    hint = previous.removeprefix("hint: ") if previous.startswith("hint: ") else ""
     code, colon, text = last.removeprefix("error: ").partition(": ")
     if colon and code in CATALOGUE:
-        return PlatformError(code, before + text)
+        return PlatformError(code, before + text, hint=hint)
     return PlatformError("failed", before + last)

@@ -40,9 +40,6 @@ UPLOAD_PIECE_BYTES = 1 << 20
 NODES_MAX = 9
 """Nodes of a development cluster on one machine at most."""
 
-VOTERS_WANTED_MAX = 5
-"""How many nodes vote at most (docs/internals/cluster.md, "Members of the log")."""
-
 LISTEN_PORT = 7_420
 """Where the hub of a node listens for the hubs of others, unless another port is named."""
 

@@ -45,8 +45,10 @@ def nodes(session: Session, *, watch: bool) -> None:
 
 
 def _marks(node: dict[str, Any]) -> str:
-    words = [word for word in ("draining", "cordoned") if node.get(word)]
-    return f" ({words[0]})" if words else ""
+    words = [word for word in ("draining", "cordoned") if node.get(word)][:1]
+    if node.get("storage") == "full":
+        words.append("disk full")
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _timed(node: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def _described(session: Session, found: dict[str, Any]) -> str:
         ("address", found.get("address") or "-"),
         ("lease", "-" if lease is None else f"granted {lease:.1f} s ago"),
         ("components", str(found.get("components", 0))),
+        ("storage", found.get("storage") or "ok"),
         ("memory", texts.size(found.get("memory"))),
         ("cpu", f"{found.get('cpu', 0):g}"),
         ("version", found.get("version") or "-"),

@@ -1,7 +1,7 @@
 """When a cluster of several nodes that was just started is as it should be (io).
 
-`ready` is said when every node is available and as many nodes vote as should: an odd number, at
-most five, and not more than there are (docs/internals/cluster.md, "Members of the log").
+`ready` is said when every node is available and as many nodes vote as should: an odd number, as
+many as are wanted, and not more than there are (docs/internals/cluster.md, "Members of the log").
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from paas.cli.connection import Connection, connect
 VOTING = ("leader", "voter")
 
 
-def voters_wanted(nodes: int) -> int:
-    """The largest odd number that is not above the nodes and the usual bound."""
-    return min(limits.VOTERS_WANTED_MAX, nodes - 1 + nodes % 2)
+def voters_expected(nodes: int, wanted: int) -> int:
+    """The largest odd number that is not above the nodes and what is wanted."""
+    return min(wanted, nodes - 1 + nodes % 2)
 
 
-def missing(found: list[dict[str, Any]], names: list[str], begun: float) -> str:
+def missing(found: list[dict[str, Any]], names: list[str], begun: float, wanted: int) -> str:
     """What is not yet as it should be, in words; empty when all is.
 
     A node that is available since before `begun` is remembered so from an earlier run of the
@@ -36,8 +36,9 @@ def missing(found: list[dict[str, Any]], names: list[str], begun: float) -> str:
         elif float(known[name]["since"]) < begun:
             waiting.append(f"{name} has not reported yet")
     voting = sum(node.get("role") in VOTING for node in found)
-    if voting < voters_wanted(len(names)):
-        waiting.append(f"{voting} of {voters_wanted(len(names))} nodes vote")
+    expected = voters_expected(len(names), wanted)
+    if voting < expected:
+        waiting.append(f"{voting} of {expected} nodes vote")
     return ", ".join(waiting)
 
 
@@ -49,7 +50,8 @@ def settle(socket: str, names: list[str], begun: float) -> None:
         while True:
             try:
                 connection = connection or connect(socket, expected=True)
-                waiting = missing(connection.call("nodes.list")["nodes"], names, begun)
+                wanted = int(connection.call("cluster.members")["wanted"])
+                waiting = missing(connection.call("nodes.list")["nodes"], names, begun, wanted)
             except PlatformError as exc:
                 if not exc.kind.retryable:
                     raise

@@ -128,8 +128,9 @@ class Supervisor:
                 span = f"{limits.RESTARTS_WITHIN_S:.0f} s"
                 text = f"the node controller died {len(deaths)} times in {span}"
                 raise PlatformError("failed", text, hint=f"see: {self._state / _LOG}")
-            first = limits.RESTART_DELAY_S_FIRST
-            delay = min(first * 2 ** (len(deaths) - 1), limits.RESTART_DELAY_S_MAX)
+            # At once for the first time: the components' lease has not long to run.
+            first = limits.RESTART_DELAY_S_FIRST if len(deaths) > 1 else 0.0
+            delay = min(first * 2 ** (len(deaths) - 2), limits.RESTART_DELAY_S_MAX)
             say(f"the node controller ended{_why(error)}; starting it again in {delay:g} s")
             self._pause(delay)
 

@@ -67,14 +67,16 @@ class ContainersClient:
             await self._changed.wait()
 
     async def run(self) -> None:
-        """Keep the connection for as long as the process lives."""
-        attempt = 0
+        """Keep the connection for as long as the process lives; a trouble is told once."""
+        attempt, told = 0, ""
         while True:
             try:
                 await self._session()
-                attempt = 0
+                attempt, told = 0, ""
             except* PlatformError as group:
-                self._on_trouble(str(group.exceptions[0]))
+                if (text := str(group.exceptions[0])) != told:
+                    self._on_trouble(text)
+                told = text
             attempt += 1
             await trio.sleep(RECONNECT.delay_s(attempt, self._entropy.fraction()))
 

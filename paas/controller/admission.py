@@ -55,6 +55,7 @@ def node_view(record: Any) -> NodeView:
         online=str(record.state) in ONLINE,
         bases=tuple(getattr(record, "bases", ())) or ("host",),
         cordoned=str(record.state) == CORDONED or bool(getattr(record, "cordoned", False)),
+        storage_full=bool(getattr(record, "storage_full", False)),
         domain=getattr(record, "labels", {}).get(DOMAIN_LABEL, ""),
     )
 

@@ -7,7 +7,6 @@ available elsewhere, so that a group never loses many members at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -57,9 +56,11 @@ class Drainer:
         async with trio.open_nursery() as nursery:
             while True:
                 self._wake = wake = trio.Event()
-                if self.draining:
-                    self._begin_moves(nursery)
-                with trio.move_on_after(limits.PLACING_RETRY_S if self.draining else math.inf):
+                if not self.draining:
+                    await wake.wait()
+                    continue
+                self._begin_moves(nursery)
+                with trio.move_on_after(limits.PLACING_RETRY_S):
                     await wake.wait()
 
     def _begin_moves(self, nursery: trio.Nursery) -> None:

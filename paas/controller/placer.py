@@ -10,7 +10,6 @@ filled meanwhile, another hub is primary by now) is planned again in the next ro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import trio
@@ -54,8 +53,10 @@ class Placer:
         while True:
             self._wake = wake = trio.Event()
             await self._round()
-            waits = placing.waiting(self._state, self._node, self._ring)
-            with trio.move_on_after(limits.PLACING_RETRY_S if waits else math.inf):
+            if placing.waiting(self._state, self._node, self._ring):
+                with trio.move_on_after(limits.PLACING_RETRY_S):
+                    await wake.wait()
+            else:
                 await wake.wait()
             await trio.sleep(limits.PLACING_PAUSE_S)
 
@@ -63,6 +64,8 @@ class Placer:
         """Place until nothing more can be placed, or the log does not take it."""
         while True:
             orders = placing.plan(self._state, self._nodes(), self._node, self._ring)
+            if not orders:
+                return
             before = self.placed
             troubles: list[tuple[str, PlatformError]] = []
             async with trio.open_nursery() as nursery:

@@ -5,14 +5,16 @@ entry of the log, so there is no moment in which a lost node is still a primary.
 index since when the present primary holds a virtual node.  A decision carries the epoch under which
 it was taken, and whoever applies it compares: a primary of the past decides nothing.
 
-A node takes part while it is present (initializing, available, unavailable): a cordoned node gets
-no new components but still decides.  One whose agents joined again keeps what it has.
+A node takes part while it is present (initializing, available, unavailable) and its hub can take
+entries: a cordoned node gets no new components but still decides; one whose storage is full does
+not, since its state stands still.  One whose agents joined again keeps what it has.
 
 Source: docs/internals/cluster.md, "The ring"; the dealing itself is in ring.py.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,7 +90,7 @@ class RingState:
     def react(self, event: Any, ctx: Context) -> None:
         if not isinstance(event, NodeChanged):
             return
-        there = event.state in PRESENT
+        there = event.state in PRESENT and not event.storage_full
         if there == (event.node in self._nodes):
             return
         if there:
@@ -136,10 +138,12 @@ def _width(largest: int) -> int:
 
 
 def _pack(numbers: list[int], largest: int) -> bytes:
-    width = _width(largest)
-    return b"".join(number.to_bytes(width, "big") for number in numbers)
+    if _width(largest) == 1:
+        return bytes(numbers)
+    return struct.pack(f">{len(numbers)}H", *numbers)
 
 
 def _unpack(data: bytes, largest: int) -> list[int]:
-    width = _width(largest)
-    return [int.from_bytes(data[i : i + width], "big") for i in range(0, len(data), width)]
+    if _width(largest) == 1:
+        return list(data)
+    return list(struct.unpack(f">{len(data) // 2}H", data))

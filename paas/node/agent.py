@@ -158,6 +158,8 @@ class NodeAgent:
                 link = SocketLink(control, nursery)
                 peer = Peer(link, Connection(Form.COMPACT), sweeper, refuse_requests)
                 nursery.start_soon(self._read, peer, asked)
+                if not subsystem.awaited:
+                    task_status.started()
                 await self._start(subsystem, peer)
                 task_status.started()
                 nursery.start_soon(self._watch, subsystem, peer)

@@ -16,7 +16,7 @@ import msgspec
 from paas.base.errors import PlatformError
 from paas.node import messages
 from paas.node.lifecycle import NodeEvent
-from paas.node.state import ChangeNode, Node, NodeRegister, RemoveNode
+from paas.node.state import ChangeNode, Node, NodeRegister, RemoveNode, WantVoters
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.wire.registry import Nothing
 
@@ -61,6 +61,7 @@ class NodesApi:
         dispatcher.task(messages.UNCORDON_NODE, self.uncordon)
         dispatcher.task(messages.REMOVE_NODE, self.remove)
         dispatcher.plain(messages.LIST_MEMBERS, self.members)
+        dispatcher.task(messages.WANT_VOTERS, self.want_voters)
 
     def list(self, _params: messages.ListNodes, _context: Context) -> messages.Nodes:
         nodes = [self._info(node) for node in self._register.nodes()]
@@ -91,7 +92,15 @@ class NodesApi:
             leader=status["leader"] or "",
             term=status["term"],
             change=self._facts.change(),
+            wanted=self._register.voters_wanted,
         )
+
+    async def want_voters(
+        self, params: messages.WantVotersRequest, context: Context
+    ) -> messages.Members:
+        command = WantVoters(voters=params.voters)
+        await self._log.propose(command, timeout_s=context.timeout_s)
+        return self.members(messages.ListMembers(), context)
 
     # -- common ----------------------------------------------------------------------------------
 
@@ -152,4 +161,5 @@ class NodesApi:
             bases=node.bases,
             labels=node.labels,
             virtual_nodes=self._facts.virtual_nodes(node.name),
+            storage="full" if node.storage_full else "ok",
         )

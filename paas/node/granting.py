@@ -2,12 +2,16 @@
 
     node.renew ──> a round of the log ──> granted | not-leader | lost | closing
     every LOSS_CHECK_S: who is overdue? ──> LoseNode; who is away for long? ──> given up
+                        whose storage is not as the state has it? ──> NodeStorage
 
 The leader's shell around leases.py.  What it holds to, because the promise there rests on it:
 
   - A renewal is answered only after a round of the log that began after its receipt, made by this
     replica in its present term, on a state with all that was committed before; and between the look
     at that state and the note of the grant nothing is waited for.
+  - One round is under way at a time, and answers all who had asked when it began.  That many share
+    one, the answers ask for the next renewals at common moments (multiples of RENEW_S on this
+    clock), and a round after a pause begins SHARE_S late.
   - The command LoseNode is proposed for the term in which it was decided, and for no other.
 
 Source: docs/internals/cluster.md, "Leases".
@@ -16,9 +20,11 @@ Source: docs/internals/cluster.md, "Leases".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
+import trio
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock
@@ -26,7 +32,7 @@ from paas.node import limits
 from paas.node.leases import Grantor
 from paas.node.lifecycle import LEASED, NodeEvent, NodeState
 from paas.node.messages import RENEW, Renew, Renewed
-from paas.node.state import ChangeNode, LoseNode, Node, NodeRegister
+from paas.node.state import ChangeNode, LoseNode, Node, NodeRegister, NodeStorage
 from paas.rpc.dispatch import Context, Dispatcher
 
 
@@ -44,7 +50,7 @@ class Log(Protocol):
         ...
 
     def status(self) -> dict[str, Any]:
-        """Of this only `leader`: its node, or None."""
+        """Of this only `leader`, its node or None, and `storage`, `ok` or `full`."""
         ...
 
     async def barrier(self, *, timeout_s: float) -> None:
@@ -58,6 +64,15 @@ class Log(Protocol):
     async def propose(
         self, command: msgspec.Struct, *, timeout_s: float = ..., only_term: int | None = None
     ) -> Any: ...
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """A renewal that waits for a round."""
+
+    params: Renew
+    done: trio.Event = field(default_factory=trio.Event)
+    answer: Renewed | None = None
 
 
 class Granting:
@@ -80,6 +95,10 @@ class Granting:
         self._on_trouble = on_trouble
         self._grantor = Grantor()
         self._offline: dict[tuple[str, int], float] = {}  # node and loss -> seen since
+        self._storage: dict[str, NodeStorage] = {}  # what each node said last
+        self._running = False
+        self._asked: list[_Asked] = []
+        self._come = trio.Event()
 
     def register(self, dispatcher: Dispatcher) -> None:
         """Put the handler of renewals on a dispatcher."""
@@ -93,6 +112,7 @@ class Granting:
         """This hub does not lead, or there is nobody to grant anything."""
         self._grantor.stopped()
         self._offline.clear()
+        self._storage.clear()
 
     async def _renew_of_peer(self, params: Renew, context: Context) -> Renewed:
         if context.peer.info.get("node") != params.node:
@@ -101,24 +121,73 @@ class Granting:
 
     async def answer(self, params: Renew) -> Renewed:
         """Grant a renewal, or say why not."""
+        if self._log.leadership is None or not self._running:
+            return self._refusal(params, "not-leader")
+        asked = _Asked(params)
+        self._asked.append(asked)
+        self._come.set()
+        try:
+            await asked.done.wait()
+        finally:
+            if asked in self._asked:
+                self._asked.remove(asked)
+        return asked.answer or self._refusal(params, "not-leader")
+
+    async def run(self) -> None:
+        """Make the rounds that renewals wait for, one after the other, until cancelled."""
+        self._running = True
+        try:
+            while True:
+                await self._come.wait()
+                await trio.sleep(limits.SHARE_S)
+                while self._asked:
+                    await self._round()
+                self._come = trio.Event()
+        finally:
+            self._running = False
+            for asked in self._asked:
+                asked.done.set()
+
+    async def _round(self) -> None:
+        """Answer all who have asked before it begins; who asks meanwhile waits for the next."""
+        sharing, self._asked = self._asked, []
+        try:
+            term = await self._confirmed_term()
+            for asked in sharing:
+                asked.answer = self._judge(asked.params, term)
+        finally:
+            for asked in sharing:
+                asked.done.set()
+
+    async def _confirmed_term(self) -> int | None:
+        """The term in which this replica led before a round and after it; None: it did not.
+
+        So the round was made by this replica, in this term.
+        """
         before = self._log.leadership
         if before is None:
-            return self._refusal(params, "not-leader")
+            return None
         try:
             await self._log.barrier(timeout_s=limits.RENEW_TIMEOUT_S)
         except PlatformError:
-            return self._refusal(params, "not-leader")
+            return None
         after = self._log.leadership
-        if after is None or after.term != before.term:
+        return before.term if after is not None and after.term == before.term else None
+
+    def _judge(self, params: Renew, term: int | None) -> Renewed:
+        if term is None:
             return self._refusal(params, "not-leader")
-        # Led in this term before and after: so the round was made by this replica, in this term.
         node = self._register.get(params.node)
         if node is None or node.epoch != params.epoch or not (node.present and node.leased):
             return self._refusal(params, "lost")
         now_s = self._clock.monotonic_s()
-        if not self._grantor.grant(after.term, params.node, params.epoch, now_s):
+        if not self._grantor.grant(term, params.node, params.epoch, now_s):
             return self._refusal(params, "closing")
-        return Renewed(number=params.number, granted=True)
+        self._storage[node.name] = NodeStorage(
+            node=node.name, epoch=node.epoch, full=params.storage == "full"
+        )
+        again_s = limits.RENEW_S - now_s % limits.RENEW_S
+        return Renewed(number=params.number, granted=True, again=again_s)
 
     def _refusal(self, params: Renew, reason: str) -> Renewed:
         leader = self._log.status()["leader"] or ""
@@ -138,6 +207,7 @@ class Granting:
             await self._lose(name, epoch, leadership.term)
         for node in self._long_gone(nodes, now_s):
             await self._give_up(node)
+        await self._note_storage(nodes, leadership.term)
 
     async def _lose(self, name: str, epoch: int, term: int) -> None:
         command = LoseNode(node=name, epoch=epoch, term=term)
@@ -153,6 +223,21 @@ class Granting:
         self._offline = {key: self._offline.get(key, now_s) for key in offline}
         gone = [key for key, since_s in self._offline.items() if now_s - since_s > limits.GIVE_UP_S]
         return [offline[key] for key in gone]
+
+    async def _note_storage(self, nodes: Sequence[Node], term: int) -> None:
+        """Have the cluster know what the nodes say; the rest next time when the log takes none."""
+        try:
+            for node in nodes:
+                said = self._storage.get(node.name)
+                if said is None or said.epoch != node.epoch or said.full is node.storage_full:
+                    continue
+                if node.leased and node.present:
+                    await self._log.propose(
+                        said, timeout_s=limits.STORAGE_PROPOSAL_S, only_term=term
+                    )
+            self._on_trouble("node.storage_not_told", None)
+        except PlatformError as exc:
+            self._on_trouble("node.storage_not_told", exc)
 
     async def _give_up(self, node: Node) -> None:
         command = ChangeNode(

@@ -32,6 +32,7 @@ Source: Gray and Cheriton, "Leases", SOSP 1989, §2; docs/internals/cluster.md, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from paas.node.limits import LEASE_S, MARGIN_S, RENEW_S, RENEW_TIMEOUT_S, RETRY_S
@@ -65,13 +66,16 @@ class Holder:
         self.next_s = now_s + RETRY_S
         return self._number
 
-    def granted(self, number: int) -> float | None:
-        """The deadline, if this answer moves it; None for one that comes twice or too late."""
+    def granted(self, number: int, next_s: float = math.inf) -> float | None:
+        """The deadline, if this answer moves it; None for one that comes twice or too late.
+
+        `next_s`: when the leader would like the next renewal, if that is not too early or late.
+        """
         sent_s = self._sent.pop(number, None)
         if sent_s is None:
             return None
         if number == self._number:
-            self.next_s = sent_s + RENEW_S
+            self.next_s = min(max(next_s, sent_s + RETRY_S), sent_s + RENEW_S)
         if sent_s + LEASE_S <= self.deadline_s:
             return None
         self.deadline_s = sent_s + LEASE_S

@@ -35,6 +35,9 @@ RETRY_S = 0.2
 RENEW_TIMEOUT_S = 1.0
 """An answer to a renewal is not waited for any longer; later ones are asked meanwhile."""
 
+SHARE_S = 0.02
+"""The first renewal after a pause waits so long for others to share its round of the log."""
+
 MARGIN_S = 0.5
 """Between the end of a lease and the decision that its node is lost: for rates of clocks that
 differ, and for the fence to kill what ran."""
@@ -50,6 +53,13 @@ ELECTION_S = 1.5
 
 LOSS_CHECK_S = 0.25
 """Between two looks of the leader for nodes whose lease is over."""
+
+STORAGE_PROPOSAL_S = 1.0
+"""The command that a node's storage is full, or not, is waited for so long; then proposed again."""
+
+ROOM_AGAIN_S = 3.0
+"""A node says that its storage has room again when it had room for so long: what the disk says may
+change with the size of what is to be written."""
 
 LOSS_PROPOSAL_S = 5.0
 """The command that a node is lost is waited for so long; after that its outcome is not known."""
@@ -73,7 +83,7 @@ LABELS_MAX = 64
 LABEL_LENGTH_MAX = 256
 """Bounds of what a node says about itself."""
 
-VOTERS_WANTED_MAX = 5
+VOTERS_DEFAULT = 5
 """Voters of the replicated log when there are enough nodes: survives the loss of two."""
 
 CAUGHT_UP_ENTRIES = 1_000
@@ -89,6 +99,7 @@ MEMBERSHIP_CHECK_S = 1.0
 """Between two looks of the leader at who votes."""
 
 assert RETRY_S < RENEW_S
+assert SHARE_S < RETRY_S
 # A lease ends, on a slow clock, at the latest so long after its renewal was sent; the leader
 # counts, on a fast clock, at least so long, from a moment that is not earlier than that.
 _LONGEST_S = LEASE_S / (1 - CLOCK_DRIFT_MAX)
@@ -98,6 +109,6 @@ assert _LONGEST_S + FENCE_KILL_S <= _SHORTEST_S
 # one attempt after the election.
 assert LEASE_S > RENEW_S + ELECTION_S + RETRY_S
 assert RENEW_TIMEOUT_S < LEASE_S
-assert VOTERS_WANTED_MAX % 2 == 1
-assert VOTERS_WANTED_MAX <= VOTERS_MAX
+assert VOTERS_DEFAULT % 2 == 1
+assert VOTERS_DEFAULT <= VOTERS_MAX
 assert NODES_MAX < MEMBERS_MAX, "every node is a member, and one may be on its way"

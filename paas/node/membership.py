@@ -1,8 +1,8 @@
 """Who votes in the replicated log: the next change that brings members nearer to what is wanted.
 
-Wanted: an odd number of voters, as many as there may be (5 unless set otherwise), never more than
-there are nodes to vote; all other nodes observe.  An even number would need one more to agree and
-survive no more losses.
+Wanted: an odd number of voters, as many as there may be (5 unless an operator set it otherwise),
+never more than there are nodes to vote; all other nodes observe.  An even number would need one
+more to agree and survive no more losses.
 
     what is found                                        what is done
     the leader's node is to go, or is being emptied      another voter leads; if none can, an
@@ -157,7 +157,7 @@ def next_change(
     *,
     leader: str,
     last_index: int,
-    wanted_max: int = limits.VOTERS_WANTED_MAX,
+    wanted_max: int = limits.VOTERS_DEFAULT,
     removed: Collection[str] = (),
 ) -> Change | Transfer | None:
     """What the leader is to do next about the members; None: nothing.

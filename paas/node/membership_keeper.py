@@ -63,7 +63,6 @@ class MembershipKeeper:
         register: NodeRegister,
         on_change: Callable[[str], None],
         on_trouble: Callable[[str, PlatformError], None],
-        wanted_max: int = limits.VOTERS_WANTED_MAX,
     ) -> None:
         """`on_change` is told what was changed and why."""
         self._node = node
@@ -71,7 +70,6 @@ class MembershipKeeper:
         self._register = register
         self._on_change = on_change
         self._on_trouble = on_trouble
-        self._wanted_max = wanted_max
         self._changed = trio.Event()
         self._trouble = ""
         self.change = ""
@@ -116,7 +114,7 @@ class MembershipKeeper:
             self._log.followers(),
             leader=self._node,
             last_index=self._log.status()["last_index"],
-            wanted_max=self._wanted_max,
+            wanted_max=self._register.voters_wanted,
             removed=self._register.removed_names,
         )
 

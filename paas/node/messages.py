@@ -69,7 +69,8 @@ STOP = method(502, "agent.stop", Stop, Nothing, public=False)
 
 
 class NodeChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
-    """Event: a node is in another state, or its agents joined again (another `epoch`).
+    """Event: a node is in another state, its agents joined again (another `epoch`), or its storage
+    is full, or no longer so.
 
     What ran on it has certainly ended when the state is `offline` or `destroyed`, not before.
     """
@@ -83,16 +84,22 @@ class NodeChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field
     epoch: int = 0
     """Log index that names the life of its agents which this is about."""
 
+    storage_full: bool = False
+
 
 # -- between hubs ------------------------------------------------------------------------------
 
 
 class Renew(Params, frozen=True, kw_only=True):
-    """A node asks the leader's hub to prolong its lease; `number` comes back with the answer."""
+    """A node asks the leader's hub to prolong its lease; `number` comes back with the answer.
+
+    `storage` is `full` when its hub has no room for entries of the log, else `ok`.
+    """
 
     node: str
     epoch: int
     number: int
+    storage: str = "ok"
 
 
 class Renewed(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -100,13 +107,14 @@ class Renewed(Message, frozen=True, kw_only=True, omit_defaults=False):
 
     `reason` if not: `not-leader` (then `leader` says who is, if known), `lost` (the node was
     declared lost, has joined again since, or is removed), `closing` (that it is lost is being
-    decided).
+    decided).  `again`: in how many seconds the next renewal would come together with others.
     """
 
     number: int
     granted: bool
     reason: str = ""
     leader: str = ""
+    again: float | None = None
 
 
 # -- for operators -----------------------------------------------------------------------------
@@ -128,6 +136,7 @@ class NodeInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
     `role` in the replicated log: `leader`, `voter`, `observer`, or empty (not a member yet).
     `lease_age`: seconds since its lease was last granted, as the leader knows; absent when no
     lease is needed, or when the answering hub does not lead.
+    `storage` of its hub: `ok`, or `full` (nothing new is placed on it until there is room again).
     """
 
     name: str
@@ -147,6 +156,7 @@ class NodeInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
     bases: list[str] = []
     labels: dict[str, str] = {}
     virtual_nodes: int = 0
+    storage: str = "ok"
 
 
 class Nodes(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -199,12 +209,25 @@ class MemberInfo(Message, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Members(Message, frozen=True, kw_only=True, omit_defaults=False):
-    """Members by name.  `change` says what the leader is about to change, or why it does not."""
+    """Members by name.  `change` says what the leader is about to change, or why it does not.
+
+    `wanted`: so many are to vote, if there are as many nodes.
+    """
 
     members: list[MemberInfo]
     leader: str = ""
     term: int = 0
     change: str = ""
+    wanted: int = 0
+
+
+class WantVotersRequest(Params, frozen=True, kw_only=True):
+    """Have so many nodes vote in the replicated log, if there are as many: an odd number.
+
+    The members are changed one after the other, by whoever leads, without interruption.
+    """
+
+    voters: int
 
 
 RENEW = method(520, "node.renew", Renew, Renewed, public=False)
@@ -214,3 +237,4 @@ CORDON_NODE = method(523, "nodes.cordon", CordonNode, NodeInfo)
 UNCORDON_NODE = method(524, "nodes.uncordon", UncordonNode, NodeInfo)
 REMOVE_NODE = method(525, "nodes.remove", RemoveNodeRequest, Nothing)
 LIST_MEMBERS = method(526, "cluster.members", ListMembers, Members)
+WANT_VOTERS = method(527, "cluster.want_voters", WantVotersRequest, Members)

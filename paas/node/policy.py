@@ -13,4 +13,5 @@ POLICY = {
     "nodes.uncordon": _OPERATOR,
     "nodes.remove": _OPERATOR,
     "cluster.members": _OPERATOR,
+    "cluster.want_voters": _OPERATOR,
 }

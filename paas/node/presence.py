@@ -113,6 +113,8 @@ class Presence:
         self._holder = Holder()
         self._until_s = NEVER_S
         """The deadline that the fence is known to have; inf when it has none."""
+        self._full_s = NEVER_S
+        """When the log's storage was seen to be full last."""
         self._joined = False
         self._ready, self._removed = trio.Event(), trio.Event()
         self._changed = trio.Event()
@@ -158,6 +160,7 @@ class Presence:
                 nursery.start_soon(self._keep)
                 nursery.start_soon(self._make_ready)
                 nursery.start_soon(self._judge_when_not_alone)
+                nursery.start_soon(self.granting.run)
                 task_status.started()
         finally:
             unsubscribe()
@@ -323,17 +326,26 @@ class Presence:
             nursery.cancel_scope.cancel()
 
     async def _renew_once(self, epoch: int, number: int) -> None:
-        params = Renew(node=self.node, epoch=epoch, number=number)
+        params = Renew(node=self.node, epoch=epoch, number=number, storage=self._storage())
         try:
             answer = await self._ask(params)
             if not answer.granted:
                 self._holder.refused(number, self._clock.monotonic_s())
-            elif (deadline_s := self._holder.granted(number)) is not None:
+            elif (deadline_s := self._holder.granted(number, self._next_s(answer))) is not None:
                 await self._extend(deadline_s)
                 self._trouble("node.not_renewed", None)
         except PlatformError as exc:
             self._holder.refused(number, self._clock.monotonic_s())
             self._trouble("node.not_renewed", exc)
+
+    def _next_s(self, answer: Renewed) -> float:
+        return math.inf if answer.again is None else self._clock.monotonic_s() + answer.again
+
+    def _storage(self) -> str:
+        now_s = self._clock.monotonic_s()
+        if self._log.status()["storage"] == "full":
+            self._full_s = now_s
+        return "full" if now_s - self._full_s < limits.ROOM_AGAIN_S else "ok"
 
     async def _ask(self, params: Renew) -> Renewed:
         """The answer of whoever leads.  Raises `not-available` when that is nobody in reach."""

@@ -12,6 +12,8 @@ Invariants
   - A node is lost only while it is `leased`, which it becomes by its own command, after its fence
     has a deadline; and it is so no more only when it is alone.  Hence a cluster of one node needs
     no lease, and no node without one is ever replaced (leases.py).
+  - That the storage of a node is full is known while it is leased only, by what it says with its
+    renewals (granting.py); without a lease it counts as having room.
   - The name of a removed node does not come back: certificates that were made out to it may still
     be around.
   - `offline` and `destroyed` mean that nothing runs on the node.  `destroying` does not.
@@ -33,7 +35,7 @@ from paas.node import limits
 from paas.node.lifecycle import LEASED, NODE, PRESENT, NodeEvent, NodeState
 from paas.node.messages import NodeChanged
 from paas.raft.command import command
-from paas.raft.limits import NAME_BYTES_MAX
+from paas.raft.limits import NAME_BYTES_MAX, VOTERS_MAX
 from paas.raft.machine import Context
 
 _E, _S = NodeEvent, NodeState
@@ -117,6 +119,26 @@ class DrainNode(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+@command(507)
+class NodeStorage(msgspec.Struct, frozen=True, kw_only=True):
+    """The disk of a node's hub is full, or has room again; in that life of the node.
+
+    Such a hub takes no entries any more: it does not hear what is placed on its node, and decides
+    from what it knew before.
+    """
+
+    node: str
+    epoch: int
+    full: bool
+
+
+@command(508)
+class WantVoters(msgspec.Struct, frozen=True, kw_only=True):
+    """So many nodes vote in the replicated log, if there are as many: an odd number."""
+
+    voters: int
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One node of the cluster."""
 
@@ -141,6 +163,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Log index of its last loss; 0: never."""
 
     leased: bool = False
+    storage_full: bool = False
 
     @property
     def present(self) -> bool:
@@ -150,7 +173,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def placeable(self) -> bool:
         """May be given new components."""
-        return self.present and not self.cordoned
+        return self.present and not self.cordoned and not self.storage_full
 
 
 # Steps that anybody may propose; the others have commands of their own, with their conditions.
@@ -168,6 +191,7 @@ class NodeRegister:
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._removed: dict[str, None] = {}  # names, oldest first
+        self.voters_wanted = limits.VOTERS_DEFAULT
         self.commands = {
             ReportNode: self._report,
             ChangeNode: self._change,
@@ -176,6 +200,8 @@ class NodeRegister:
             RemoveNode: self._remove,
             LeaseNode: self._lease,
             DrainNode: self._drain,
+            NodeStorage: self._storage,
+            WantVoters: self._want_voters,
         }
 
     # -- what others read ------------------------------------------------------------------------
@@ -239,6 +265,7 @@ class NodeRegister:
             self._check_new(cmd.node)
             known = Node(name=cmd.node, state=_S.NONE, since_ms=ctx.stamp.time_ms)
         _next(known, _E.JOIN)
+        leased = cmd.leased or (known.leased and known.state in LEASED)
         if known.state not in PRESENT and known.epoch and not cmd.cleared:
             raise PlatformError(
                 "conflict",
@@ -256,7 +283,8 @@ class NodeRegister:
             bases=cmd.bases,
             labels=cmd.labels,
             epoch=ctx.index,
-            leased=cmd.leased or (known.leased and known.state in LEASED),
+            leased=leased,
+            storage_full=known.storage_full and leased,
         )
         self._move(cmd.node, _E.JOIN, known.reason if known.cordoned else "", ctx)
         return {"epoch": ctx.index}
@@ -308,6 +336,25 @@ class NodeRegister:
             raise PlatformError("conflict", f"node {cmd.node!r} is {node.state}")
         epoch = ctx.index if cmd.leased else node.epoch
         self._nodes[cmd.node] = msgspec.structs.replace(node, leased=cmd.leased, epoch=epoch)
+        if not cmd.leased:
+            self._set_storage(cmd.node, False, ctx)
+
+    def _storage(self, cmd: NodeStorage, ctx: Context) -> None:
+        node = self._known(cmd.node)
+        if node.epoch != cmd.epoch or not (node.present and node.leased):
+            raise PlatformError("conflict", f"node {cmd.node!r} is not what the decider saw")
+        self._set_storage(cmd.node, cmd.full, ctx)
+
+    def _set_storage(self, name: str, full: bool, ctx: Context) -> None:
+        node = self._nodes[name]
+        if node.storage_full is not full:
+            self._nodes[name] = msgspec.structs.replace(node, storage_full=full)
+            self._tell(self._nodes[name], node.state, node.reason, ctx)
+
+    def _want_voters(self, cmd: WantVoters, _ctx: Context) -> None:
+        if not 1 <= cmd.voters <= VOTERS_MAX or cmd.voters % 2 == 0:
+            raise invalid("voters", f"expected an odd number from 1 to {VOTERS_MAX}")
+        self.voters_wanted = cmd.voters
 
     # -- going -----------------------------------------------------------------------------------
 
@@ -320,7 +367,9 @@ class NodeRegister:
                 state=str(node.state),
                 epoch=node.epoch,
             )
-        self._nodes[cmd.node] = msgspec.structs.replace(node, lost_index=ctx.index, leased=False)
+        self._nodes[cmd.node] = msgspec.structs.replace(
+            node, lost_index=ctx.index, leased=False, storage_full=False
+        )
         self._move(cmd.node, _E.LOSE, "lease-expired", ctx)
 
     def _remove(self, cmd: RemoveNode, ctx: Context) -> None:
@@ -380,15 +429,20 @@ class NodeRegister:
             self._nodes[name] = msgspec.structs.replace(
                 node, state=state, since_ms=ctx.stamp.time_ms, reason=reason
             )
+        self._tell(msgspec.structs.replace(node, state=state), node.state, reason, ctx)
+
+    @staticmethod
+    def _tell(node: Node, previous: NodeState, reason: str, ctx: Context) -> None:
         ctx.emit(
             NodeChanged(
-                node=name,
-                state=str(state),
-                previous=str(node.state),
+                node=node.name,
+                state=str(node.state),
+                previous=str(previous),
                 reason=reason,
                 index=ctx.index,
                 time_ms=ctx.stamp.time_ms,
                 epoch=node.epoch,
+                storage_full=node.storage_full,
             )
         )
 
@@ -401,6 +455,7 @@ class NodeRegister:
         return {
             "nodes": [msgspec.to_builtins(node) for node in self.nodes()],
             "removed": list(self._removed),
+            "voters": self.voters_wanted,
         }
 
     def restore(self, plain: Any) -> None:
@@ -412,6 +467,7 @@ class NodeRegister:
             if node.state is _S.UNAVAILABLE and not node.cordoned:
                 self._nodes[node.name] = msgspec.structs.replace(node, cordoned=True)
         self._removed = dict.fromkeys(plain["removed"])
+        self.voters_wanted = plain.get("voters", limits.VOTERS_DEFAULT)
 
 
 def _next(node: Node, event: NodeEvent) -> NodeState:

@@ -18,8 +18,10 @@ from paas.base.errors import LocalError
 from paas.raft import snapshot
 from paas.raft.configuration import Configuration, History
 from paas.raft.journal import Entry, Journal, JournalFailed
+from paas.raft.limits import FULL_COMPACTION_ENTRIES
 from paas.raft.machine import Machine
 from paas.raft.messages import MEMBERSHIP
+from paas.raft.settings import RaftSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +39,15 @@ class Host(Protocol):
     """What the faces need of the replica they belong to."""
 
     machine: Machine
+    journal: Journal
     fatal: BaseException | None
     snapshot_index: int
+
+    @property
+    def applied_index(self) -> int: ...
+
+    @property
+    def first_index(self) -> int: ...
 
     def configuration_at(self, index: int) -> Configuration: ...
 
@@ -170,6 +179,19 @@ class LibrarySnapshots:
     @property
     def busy(self) -> bool:
         return bool(self.state == State.SERIALIZING)
+
+    def due(self, settings: RaftSettings) -> bool:
+        """Has the journal grown so long that a snapshot should shorten it?"""
+        if self.state != State.NOT_SERIALIZING:
+            return False
+        host, journal = self._host, self._host.journal
+        entries = len(journal.entries)
+        covered = host.applied_index - max(host.snapshot_index, host.first_index)
+        if journal.full and covered > FULL_COMPACTION_ENTRIES:
+            return True  # a shorter journal may be all the room that is needed
+        return covered > entries // 2 and (
+            journal.bytes_used > settings.compaction_bytes or entries > settings.compaction_entries
+        )
 
     def checkSerializing(self) -> tuple[int, int | None]:  # noqa: N802
         state = self.state

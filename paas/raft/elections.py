@@ -63,6 +63,14 @@ class Host(Protocol):
     def learn_term(self, term: int) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """This replica leads in `term`, since `since_s` of the monotonic clock."""
+
+    term: int
+    since_s: float
+
+
 @dataclass(slots=True)
 class _Round:
     number: int

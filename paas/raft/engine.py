@@ -1,9 +1,9 @@
 """The library in its place: the one import of pysyncobj, and the seams it is held by.
 
-Its module's clock, randomness, codec, journal, serializer and poller are replaced by seams that
-look at the host (the replica) whose call is running; several replicas may live in one process, one
-call at a time.  Its transport and three of its private methods are ours.  Nothing here decides
-anything but the last of these: when to stand for election is asked of the host (K5).
+Its module's clock, randomness, codec, queue, journal, serializer and poller are replaced by seams
+that look at the host (the replica) whose call is running; several replicas may live in one process,
+one call at a time.  Its transport and four of its private methods are ours.  Nothing here decides
+anything but one of these: when to stand for election is asked of the host (K5).
 
 Hooks and holes by name: docs/internals/raft.md.
 """
@@ -11,8 +11,8 @@ Hooks and holes by name: docs/internals/raft.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -24,7 +24,7 @@ from paas.base.ports import Clock, Entropy
 from paas.raft import library, messages
 from paas.raft.adapters import LibraryLog, LibrarySnapshots
 from paas.raft.configuration import CONFIGURATION
-from paas.raft.limits import IN_FLIGHT_MAX
+from paas.raft.limits import APPEND_BYTES, IN_FLIGHT_MAX
 from paas.raft.messages import MEMBERSHIP, NO_OP, REGULAR, Message
 from paas.raft.settings import RaftSettings
 
@@ -90,17 +90,23 @@ def _current() -> Host:
     return _active
 
 
-@contextmanager
-def entered(host: Host) -> Iterator[None]:
-    """The library runs inside; what it swallowed is raised at the end."""
-    global _active
-    outer, _active = _active, host
-    try:
-        yield
-    finally:
-        _active = outer
-    if host.fatal is not None:
-        raise host.fatal
+class Entered:
+    """A block in which the library runs; what it swallowed is raised at its end."""
+
+    __slots__ = ("_host", "_outer")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        global _active
+        self._outer, _active = _active, self._host
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        global _active
+        _active = self._outer
+        if kind is None and self._host.fatal is not None:
+            raise self._host.fatal
 
 
 class _Codec:
@@ -127,6 +133,24 @@ class _Random:
         return _current().entropy.fraction()
 
 
+class Commands(deque[tuple[bytes, Any]]):
+    """The library's queue of commands, on one thread."""
+
+    def __init__(self, count_max: int) -> None:
+        super().__init__()
+        self._count_max = count_max
+
+    def put_nowait(self, command: tuple[bytes, Any]) -> None:
+        if len(self) >= self._count_max:
+            raise so.Queue.Full
+        self.append(command)
+
+    def get_nowait(self) -> tuple[bytes, Any]:
+        if not self:
+            raise so.Queue.Empty
+        return self.popleft()
+
+
 class _NoPoller:
     def poll(self, timeout: float) -> None:
         return None
@@ -137,6 +161,7 @@ def _install_seams() -> None:
     so.pickle = _Codec
     so.random = _Random
     so.monotonicTime = lambda: _current().clock.monotonic_s()
+    so.FastQueue = Commands
     so.createPoller = lambda kind: _NoPoller()
     so.createJournal = lambda journal: journal
     so.Serializer = lambda name, size, fork, save, load, snapshots: snapshots
@@ -161,10 +186,11 @@ class Network(so.Transport):  # type: ignore[misc]
 
 
 class Engine(so.SyncObj):  # type: ignore[misc]
-    """The library, with three of its private methods replaced."""
+    """The library, with four of its private methods replaced."""
 
     def __init__(self, host: Host, settings: RaftSettings) -> None:
         self._host = host
+        self._append_bytes = settings.append_bytes
         conf = so.SyncObjConf(
             autoTick=False,
             useFork=False,
@@ -172,7 +198,7 @@ class Engine(so.SyncObj):  # type: ignore[misc]
             raftMinTimeout=settings.election_min_s,
             raftMaxTimeout=settings.election_max_s,
             appendEntriesPeriod=settings.heartbeat_s,
-            appendEntriesBatchSizeBytes=settings.append_bytes,
+            appendEntriesBatchSizeBytes=max(settings.append_bytes, APPEND_BYTES),
             leaderFallbackTimeout=settings.leader_fallback_s,
             connectionTimeout=max(3.5, settings.election_max_s),
             logCompactionMinEntries=1 << 62,
@@ -186,6 +212,8 @@ class Engine(so.SyncObj):  # type: ignore[misc]
         super().__init__(
             host.peer(host.node), [], conf, nodeClass=host.peer, transport=host.network
         )
+        self.commands: Commands = self._SyncObj__commandsQueue
+        """What waits to be appended, or to be handed on."""
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
         """Total, one kind of command, never the library's own dispatch (K6)."""
@@ -199,6 +227,26 @@ class Engine(so.SyncObj):  # type: ignore[misc]
 
     def _SyncObj__connectedToAnyone(self) -> bool:  # noqa: N802
         return self._host.may_stand()
+
+    def send_appends(self) -> None:
+        """To every follower, now."""
+        self._SyncObj__sendAppendEntries()
+
+    def _SyncObj__getEntries(  # noqa: N802
+        self,
+        fromIDx: int | None,  # noqa: N803
+        count: int | None = None,
+        maxSizeBytes: int | None = None,  # noqa: N803
+    ) -> list[tuple[bytes, int, int]]:
+        """As many as go into one message, and at least one.
+
+        The library would cut an entry that is as long as its bound in pieces (P30).  Its own bound
+        is longer than any entry; the setting, which may be shorter, counts here only.
+        """
+        most = None if maxSizeBytes is None else min(maxSizeBytes, self._append_bytes)
+        found: list[tuple[bytes, int, int]]
+        found = so.SyncObj._SyncObj__getEntries(self, fromIDx, count, most)
+        return found
 
     def waiting_for(self, index: int, callback: Callable[[Any, int], None]) -> None:
         """Tell what becomes of the entry that this replica just appended as leader."""

@@ -9,6 +9,9 @@ acknowledge, and the leader sends again; a command that another replica handed o
 proposed again by who waits for it.  While the leadership is being handed over such commands are
 kept, and then taken or denied (leading.py).
 
+What the leader hears from followers that have everything is no reason for a step of its own: it
+waits for the next one, which the heartbeat brings at the latest.
+
 The queue is bounded; more is dropped and counted, which the protocol allows.  `room` waits for the
 disk; nothing else does.
 """
@@ -46,12 +49,14 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def note(self, peer: str, epoch: int, data: bytes) -> None:
-        """A message.  Raises RemoteError."""
+    def note(self, peer: str, epoch: int, data: bytes) -> bool:
+        """A message; does it need a step now?  Raises RemoteError."""
         if len(self._queue) >= limits.INBOX_MESSAGES_MAX:
             self.dropped += 1
-        else:
-            self._queue.append((peer, epoch, messages.decode(data), True))
+            return True
+        message = messages.decode(data)
+        self._queue.append((peer, epoch, message, True))
+        return self._holding() or not can_wait(self._replica, message)
 
     def note_link(self, peer: str, epoch: int, *, up: bool) -> None:
         """News of a connection."""
@@ -108,6 +113,20 @@ class Inbox:
             return
         replica.receive(peer, message)
         self.forwarded_bytes += needed
+
+
+def can_wait(leader: Replica, message: Message) -> bool:
+    """Has this follower all that there is, and does nobody wait to know that?"""
+    return (
+        isinstance(message, NextIndex)
+        and message.success
+        and not message.reset
+        and leader.is_leader
+        and message.term == leader.term
+        and message.next_index > leader.last_index == leader.commit_index
+        and not leader.reads.under_way
+        and not leader.returning.has_guests
+    )
 
 
 def _needed(message: Message) -> int:

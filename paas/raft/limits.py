@@ -42,6 +42,9 @@ APPEND_BYTES = 64 << 10
 MESSAGE_BYTES_MAX = 1 << 20
 """Largest message between replicas."""
 
+APPEND_BYTES_MAX = MESSAGE_BYTES_MAX - COMMAND_BYTES_MAX - 4_096
+"""Entries in one message at most, whatever is set: the last one may reach beyond the bound."""
+
 INBOX_MESSAGES_MAX = 4_096
 """Messages of peers that wait for the next step; more are dropped, which the protocol allows."""
 
@@ -93,6 +96,9 @@ DENIED_PAUSE_S = 0.05
 IDLE_S_MAX = 30.0
 """Longest sleep of a replica without timers; anything that happens wakes it."""
 
+REST_S_MIN = 0.001
+"""Shortest sleep of a replica that waits for a timer: by so much it may be late."""
+
 RESUBMIT_S = 2.0
 """A proposal handed to another replica and not heard of is handed over again after this."""
 
@@ -104,4 +110,4 @@ assert MEMBERS_MAX * (NAME_BYTES_MAX + 3) + 64 < COMMAND_BYTES_MAX
 assert RESERVED_BYTES < PREALLOCATED_BYTES / 2
 assert FREE_BYTES_MIN > PREALLOCATED_BYTES, "a new journal must fit beside a full one"
 assert IN_FLIGHT_MAX <= DEDUP_WINDOW, "a proposal in flight must never be older than the window"
-assert MESSAGE_BYTES_MAX > APPEND_BYTES + COMMAND_BYTES_MAX + 4096
+assert APPEND_BYTES <= APPEND_BYTES_MAX

@@ -45,15 +45,17 @@ import trio
 from paas.base.errors import LocalError, PlatformError
 from paas.base.ports import Clock, Entropy, Files
 from paas.raft import limits
+from paas.raft.alarm import Alarm
 from paas.raft.command import SEED_BYTES
 from paas.raft.configuration import Configuration
+from paas.raft.elections import Leadership
 from paas.raft.inbox import Inbox
 from paas.raft.leading import Leading
 from paas.raft.machine import Event, Machine
 from paas.raft.members import Follower
 from paas.raft.proposals import Identity, Proposals, Waiter, given_up
 from paas.raft.settings import RaftSettings
-from paas.raft.syncobj import Leadership, Replica
+from paas.raft.syncobj import Replica
 from paas.raft.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -70,12 +72,12 @@ class ReplicatedLog:
         self._transport = transport
         life = replica.entropy.bytes(8).hex()  # numbers begin anew in each life
         self._proposals = Proposals(f"{replica.node}/{life}", replica.machine.recall)
-        self._leading = Leading(replica, self._wake_up)
+        self._alarm = Alarm()
+        self._leading = Leading(replica, self._alarm.ring)
         self._inbox = Inbox(replica, self._room, lambda: self._leading.holding)
         self._followed: tuple[str, int] | None = None
         self._denied_until_s = -math.inf
         self._subscribers: list[Subscriber] = []
-        self._wake = trio.Event()
         self._snapshot_waiters: list[trio.Event] = []
         self._snapshot_failed_s = -1e9
         self._snapshot_running = False
@@ -266,7 +268,7 @@ class ReplicatedLog:
         self._snapshot_waiters.append(done)
         if not self._snapshot_running:
             self._replica.request_snapshot()
-        self._wake.set()
+        self._alarm.ring()
         await done.wait()
         if self._snapshot_failed_s != before:
             raise PlatformError("storage-full", "the snapshot could not be written")
@@ -276,7 +278,7 @@ class ReplicatedLog:
     async def close(self) -> None:
         """Finish the step in hand, make the journal durable, close it.  `run` returns."""
         self._closing = True
-        self._wake.set()
+        self._alarm.stop()
         with trio.CancelScope(shield=True):
             if self._running:
                 with trio.move_on_after(30.0):
@@ -284,9 +286,6 @@ class ReplicatedLog:
             await self._in_thread(self._replica.journal.close)
 
     # -- proposals -------------------------------------------------------------------------------
-
-    def _wake_up(self) -> None:
-        self._wake.set()
 
     def _enqueue(
         self, command: msgspec.Struct, request_id: Identity | None, only_term: int | None
@@ -301,7 +300,7 @@ class ReplicatedLog:
         waiter = self._proposals.add(
             command, request_id, time_ms=now_ms, seed=seed, only_term=only_term
         )
-        self._wake.set()
+        self._alarm.ring()
         return waiter
 
     def _storage_look_again(self) -> bool:
@@ -324,6 +323,7 @@ class ReplicatedLog:
         self._running = True
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._alarm.run)
                 if self._transport is not None:
                     self._transport.attach(self)
                 await self._recover(nursery)
@@ -360,7 +360,7 @@ class ReplicatedLog:
         """Sleep until there is something to do.  At least a checkpoint."""
         replica = self._replica
         now_s = replica.clock.monotonic_s()
-        if self._closing or self._inbox or replica.busy or self._queue_ready():
+        if self._closing or replica.busy or self._queue_ready():
             await trio.lowlevel.checkpoint()
             return
         period_s = min(limits.IDLE_S_MAX, replica.next_deadline_s() - now_s)
@@ -370,9 +370,7 @@ class ReplicatedLog:
             period_s = min(period_s, self._denied_until_s - now_s)
         if len(self._proposals) and not replica.is_leader:
             period_s = min(period_s, limits.RESUBMIT_S)
-        with trio.move_on_after(max(0.0, period_s)):
-            await self._wake.wait()
-        self._wake = trio.Event()
+        await self._alarm.wait(trio.current_time() + max(limits.REST_S_MIN, period_s))
 
     def _queue_ready(self) -> bool:
         """May a proposal be handed over in a step at once?"""
@@ -385,6 +383,7 @@ class ReplicatedLog:
 
     async def _step(self, nursery: trio.Nursery) -> None:
         replica = self._replica
+        self._alarm.heard()
         await self._inbox.receive()
         await self._submit()
         await self._leading.begin(self._room)
@@ -441,20 +440,23 @@ class ReplicatedLog:
 
     def on_connected(self, peer: str, epoch: int) -> None:
         self._inbox.note_link(peer, epoch, up=True)
-        self._wake.set()
+        self._alarm.ring()
 
     def on_disconnected(self, peer: str, epoch: int) -> None:
         self._inbox.note_link(peer, epoch, up=False)
-        self._wake.set()
+        self._alarm.ring()
 
     def on_message(self, peer: str, epoch: int, data: bytes) -> None:
         """Raises RemoteError: the transport ends the connection."""
-        self._inbox.note(peer, epoch, data)
-        self._wake.set()
+        if self._inbox.note(peer, epoch, data):
+            self._alarm.ring()
 
     async def _submit(self) -> None:
         """Hand the waiting proposals to the library, as far as there is room and a leader."""
         replica, proposals = self._replica, self._proposals
+        idle = not (len(proposals) or proposals.queued)
+        if idle and not (replica.failures or replica.journal.full):
+            return
         failures = replica.take_failures()
         proposals.gave_back(failures)
         now_s = replica.clock.monotonic_s()
@@ -515,7 +517,7 @@ class ReplicatedLog:
         self._snapshot_running = False
         if self._replica.snapshots.failed:
             self._snapshot_failed_s = self._replica.clock.monotonic_s()
-        self._wake.set()
+        self._alarm.ring()
         self._release_snapshot_waiters(tuple(self._snapshot_waiters))
 
     def _release_snapshot_waiters(self, released: Sequence[trio.Event]) -> None:

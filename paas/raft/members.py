@@ -106,7 +106,9 @@ class Members:
     @property
     def alone(self) -> bool:
         """Does nobody else vote?"""
-        return self.voters == (self._host.node,) and self._host.returning.settled
+        voters = self.voters
+        only = len(voters) == 1 and voters[0] == self._host.node
+        return only and self._host.returning.settled
 
     @property
     def others(self) -> bool:
@@ -170,8 +172,7 @@ class Members:
         if not needed:
             return self._host.clock.monotonic_s()
         heard_s = self._host._get("lastResponseTime")
-        times = [heard_s[node] for node in self._host._get("otherNodes")]
-        times.sort(reverse=True)
+        times = sorted([heard_s[node] for node in self._host._get("otherNodes")], reverse=True)
         return float(times[needed - 1]) if len(times) >= needed else self._host.clock.monotonic_s()
 
     # -- changing them ---------------------------------------------------------------------------

@@ -151,6 +151,11 @@ class Reads:
         else:
             self._known += [(number, message.index, request.term) for number, _ in request.local]
 
+    @property
+    def under_way(self) -> bool:
+        """Does anybody wait for a round of this leader?"""
+        return self._round is not None or bool(self._asked or self._remote)
+
     # -- the step --------------------------------------------------------------------------------
 
     def advance(self, now_s: float) -> None:
@@ -173,6 +178,8 @@ class Reads:
         return taken
 
     def _settle(self) -> None:
+        if not self._known:
+            return
         applied, waiting = self._host.applied_index, []
         for number, index, term in self._known:
             if index <= applied:
@@ -183,13 +190,14 @@ class Reads:
 
     def _lead(self) -> None:
         host = self._host
-        if self._led_term != host.term:
-            self._led_term = host.term
+        term = host.term
+        if self._led_term != term:
+            self._led_term = term
             self._echoed.clear()
         if self._request is not None:
             self._asked = self._request.local + self._asked
             self._request = None
-        if self._round is not None and self._round.term != host.term:
+        if self._round is not None and self._round.term != term:
             self._abandon()
         while True:
             if self._round is None:
@@ -238,6 +246,8 @@ class Reads:
 
     def _follow(self, now_s: float) -> None:
         host = self._host
+        if not (self._round or self._remote or self._asked or self._request):
+            return
         self._abandon()
         for peer, number in self._remote:
             host.post(peer, ReadAnswer(number, None))

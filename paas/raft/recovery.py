@@ -45,7 +45,8 @@ def open_or_return(
 
     `others`: other nodes have copies of this log, as far as is known outside of it.  `on_damage` is
     told what was found before anything is moved.  Raises `corrupt` when there is nobody else;
-    otherwise as `ReplicatedLog.open`.
+    otherwise as `ReplicatedLog.open` (`storage-full` also when there is no room for the mark: then
+    nothing was moved, and the next start does the same again).
     """
     if others and not files.exists("journal"):
         rest["join"] = True  # this would be a second beginning of the same log
@@ -66,7 +67,10 @@ def open_or_return(
 
 
 def set_aside(files: Files, entropy: Entropy) -> int:
-    """Move the log's files out of the way; under which number they are kept."""
+    """Move the log's files out of the way; under which number they are kept.
+
+    Raises `storage-full`, before any of them was moved.
+    """
     number = max(_numbers(files), default=0) + 1
     for old in _numbers(files):
         if old <= number - DAMAGED_KEPT:

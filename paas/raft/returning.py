@@ -37,6 +37,7 @@ that hears the Welcome.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -96,14 +97,23 @@ def _read(files: Files) -> Mark | None:
 
 
 def begin(files: Files, entropy: Entropy) -> Mark:
-    """From now on what is in this directory counts for nothing; durable."""
-    return _write(files, Mark(nonce=int.from_bytes(entropy.bytes(_NONCE_BYTES), "big")))
+    """From now on what is in this directory counts for nothing; durable.  Raises `storage-full`."""
+    mark = Mark(nonce=int.from_bytes(entropy.bytes(_NONCE_BYTES), "big"))
+    try:
+        return _write(files, mark)
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PlatformError(
+                "storage-full", f"no room to write the file {FILE} of the log"
+            ) from exc
+        raise
 
 
 def recover(files: Files, entropy: Entropy, *, join: bool) -> Mark | None:
     """The mark of this replica before its journal is opened; None: it never returned.
 
-    One that joins, or did return, and has no journal, begins anew.  Raises `corrupt`.
+    One that joins, or did return, and has no journal, begins anew.  Raises `corrupt`,
+    `storage-full`.
     """
     SnapshotFile(files, FILE).clean()
     mark = _read(files)
@@ -226,6 +236,8 @@ class Returning:
             self._next_s = now_s + RETURNED_REPEAT_S
             for peer in self._host.connected_peers():
                 self._host.post(peer, Returned(self._mark.nonce))
+        if not self._guests:
+            return
         if not self._host.is_leader:
             self._guests.clear()
         for name in list(self._guests):
@@ -242,6 +254,11 @@ class Returning:
             guest.heard_s = now_s
         elif self._host.is_leader:
             self._guests[peer] = _Guest(message.nonce, now_s)
+
+    @property
+    def has_guests(self) -> bool:
+        """Does anybody ask to be let in?"""
+        return bool(self._guests)
 
     def has_returned(self, name: str) -> bool:
         """Does this one ask to be let in?"""

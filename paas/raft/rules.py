@@ -26,8 +26,8 @@ one message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -73,12 +73,11 @@ class LogView(Protocol):
     def is_voter(self, peer: str) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the library gets to see of a message, and what is answered in its place."""
 
     message: Message | None
-    replies: list[Message] = field(default_factory=list)
+    replies: Sequence[Message] = ()
 
 
 class Rules:

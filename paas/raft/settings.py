@@ -26,6 +26,8 @@ class RaftSettings:
     compaction_bytes: int = limits.COMPACTION_BYTES
     compaction_entries: int = limits.COMPACTION_ENTRIES
     append_bytes: int = limits.APPEND_BYTES
+    """Entries go together in one message up to this; a longer one goes alone."""
+
     snapshot_chunk_bytes: int = limits.SNAPSHOT_CHUNK_BYTES
 
     sync_in_thread: bool = True
@@ -36,3 +38,7 @@ class RaftSettings:
             raise invalid("election_min_s", "more than 3 heartbeats, and below election_max_s")
         if self.leader_fallback_s <= self.heartbeat_s:
             raise invalid("leader_fallback_s", "more than one heartbeat")
+        if not 0 < self.append_bytes <= limits.APPEND_BYTES_MAX:
+            raise invalid("append_bytes", f"1 to {limits.APPEND_BYTES_MAX}")
+        if not 0 < self.snapshot_chunk_bytes <= limits.APPEND_BYTES_MAX:
+            raise invalid("snapshot_chunk_bytes", f"1 to {limits.APPEND_BYTES_MAX}")

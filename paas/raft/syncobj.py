@@ -30,8 +30,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -40,10 +38,9 @@ from paas.base.ports import Clock, Entropy, Files
 from paas.raft import configuration, engine, messages, returning, snapshot
 from paas.raft.adapters import LibraryLog, LibrarySnapshots, Nodes, State
 from paas.raft.configuration import NOBODY, Configuration, History
-from paas.raft.elections import Elections
+from paas.raft.elections import Elections, Leadership
 from paas.raft.engine import Engine, Network, Peer
 from paas.raft.journal import RECORD_OVERHEAD_BYTES, Journal
-from paas.raft.limits import FULL_COMPACTION_ENTRIES
 from paas.raft.machine import Applied, Machine, StateReplaced
 from paas.raft.members import Follower, Members
 from paas.raft.messages import (
@@ -69,16 +66,10 @@ logger = logging.getLogger(__name__)
 Identity = tuple[str, int]
 
 _REGULAR = bytes([REGULAR])
+_APPENDS = (AppendEntries, AppendSnapshot)
+_USUAL = (AppendEntries, NextIndex)
 _HAIR_S = 1e-4
 """The library's timers end strictly after their time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leadership:
-    """This replica leads in `term`, since `since_s` of the monotonic clock."""
-
-    term: int
-    since_s: float
 
 
 class Replica:
@@ -169,8 +160,8 @@ class Replica:
             return NOBODY
         return configuration.make({*voters, self.node})
 
-    def _entered(self) -> AbstractContextManager[None]:
-        return engine.entered(self)
+    def _entered(self) -> engine.Entered:
+        return engine.Entered(self)
 
     def _get(self, name: str) -> Any:
         return getattr(self._engine, f"_SyncObj__{name}")
@@ -209,6 +200,13 @@ class Replica:
         return epoch == self._epochs.get(peer)
 
     def receive(self, peer: str, message: Message) -> None:
+        if isinstance(message, _USUAL) and not self.returning.mute:
+            further = isinstance(message, NextIndex) and message.term > self.term
+            if further and self.is_member(peer):
+                self.learn_term(message.term)
+            else:
+                self._decide(peer, message)
+            return
         now_s = self.clock.monotonic_s()
         if self.returning.takes(peer, message, now_s):
             return
@@ -232,26 +230,24 @@ class Replica:
                 return
             case RequestVote() if not self.elections.admits(message, now_s):
                 return
-            case NextIndex() if message.term > self.term and self.is_member(peer):
-                self.learn_term(message.term)
-                return
         self._decide(peer, message)
 
     def _decide(self, peer: str, message: Message) -> None:
         """Let the library have a message, past the rules."""
         verdict = self.rules.incoming(peer, message)
-        if verdict.message is not None:
+        seen = verdict.message
+        if seen is not None:
             with self._entered():
-                self.network.receive(self.peer(peer), messages.to_library(verdict.message))
+                self.network.receive(self.peer(peer), messages.to_library(seen))
         self.rules.finished()
         if self.applied_index > self.commit_index:  # a snapshot came: all in it is committed
             self._set("raftCommitIndex", self.applied_index)
             self.journal.commit_index = self.applied_index
         for reply in verdict.replies:
             self.outbox.append((peer, messages.encode(reply)))
-        if isinstance(message, AppendEntries | AppendSnapshot) and message.term >= self.term:
+        if isinstance(message, _APPENDS) and message.term >= self.term:
             self.elections.heard(self.clock.monotonic_s())
-        elif isinstance(message, NextIndex) and verdict.message is not None:
+        elif isinstance(message, NextIndex) and seen is not None:
             self.reads.echoed(peer, message.echo or 0)
 
     def deny(self, peer: str, message: messages.ApplyCommand) -> None:
@@ -282,6 +278,8 @@ class Replica:
     def append(self) -> None:
         """Take what was handed on into the journal, or hand it on; begin rounds for reads."""
         self._advance()
+        if not self._engine.commands:
+            return
         before = self.journal.last_index
         with self._entered():
             self._engine._checkCommandsToApply()
@@ -294,26 +292,28 @@ class Replica:
         A leader promises nothing with them, and counts its own entries only in the tick, which
         comes after the sync.  Empty when older appends wait in the outbox: order is kept.
         """
-        if not self.is_leader or self._appends_wait or self._get("newAppendEntriesTime") != 0:
+        due = self._engine._SyncObj__newAppendEntriesTime == 0
+        if not (self.is_leader and due) or self._appends_wait:
             return []
         waiting, self.outbox = self.outbox, []
         with self._entered():
-            self._engine._SyncObj__sendAppendEntries()
+            self._engine.send_appends()
         self._appends_wait = False
         sent, self.outbox = self.outbox, waiting
         return sent
 
     def tick(self) -> None:
         """Timers, elections, commits; applies what is committed, fills the outbox."""
-        before = self.commit_index
+        before, sequence = self.commit_index, self._sequence
         if self.is_leader:  # what it knows when it steps down
             self.elections.heard_s = self.quorum_heard_s()
         self._snapshot_requested = False
         with self._entered():
             self._engine.doTick(0)
+            told = self.commit_index == before or self._sequence != sequence
+            if not told and self.is_leader and self.has_peers:
+                self._engine.send_appends()  # the followers wait for the news
         self._standing_for_leader = False
-        if self.has_peers and self.is_leader and self.commit_index != before:
-            self._set("newAppendEntriesTime", 0)  # tell the followers soon
         self._advance()
 
     def _advance(self) -> None:
@@ -335,29 +335,33 @@ class Replica:
     @property
     def busy(self) -> bool:
         """Would another step at once get something done?"""
+        library = self._engine
         if self.journal.dirty or self.applied_index < self.commit_index:
             return True
-        if self.has_peers and self.is_leader and self._get("newAppendEntriesTime") == 0:
+        if self.is_leader and library._SyncObj__newAppendEntriesTime == 0 and self.has_peers:
             return True
         if self.members.alone:
             return self.commit_index < self.last_index or not self.is_leader
-        return self.elections.granted and self.election_due
+        return not self.is_leader and self.elections.granted and self.election_due
 
     def next_deadline_s(self) -> float:
         """When (on the monotonic clock) the next timer ends; infinite when there is none."""
-        looks = [self._timer_s(), self.reads.next_look_s(), self.returning.next_look_s()]
-        return min((look for look in looks if look is not None), default=math.inf)
+        first_s = self._timer_s()
+        for look_s in (self.reads.next_look_s(), self.returning.next_look_s()):
+            if look_s is not None and look_s < first_s:
+                first_s = look_s
+        return first_s
 
     def _timer_s(self) -> float:
         if self.is_leader:
             if not self.has_peers:
                 return math.inf
-            heartbeat_s = float(self._get("newAppendEntriesTime"))
+            heartbeat_s = float(self._engine._SyncObj__newAppendEntriesTime)
             fallback_s = self.quorum_heard_s() + self.settings.leader_fallback_s
             return min(heartbeat_s, fallback_s) + _HAIR_S
         if not self.members.votes:
             return math.inf
-        deadline_s = float(self._get("raftElectionDeadline")) + _HAIR_S
+        deadline_s = float(self._engine._SyncObj__raftElectionDeadline) + _HAIR_S
         look_s = self.elections.next_look_s()
         return deadline_s if look_s is None else max(deadline_s, look_s)
 
@@ -367,7 +371,7 @@ class Replica:
         return (
             not self.is_leader
             and self.members.votes
-            and float(self._get("raftElectionDeadline")) < self.clock.monotonic_s()
+            and float(self._engine._SyncObj__raftElectionDeadline) < self.clock.monotonic_s()
         )
 
     def take_outbox(self) -> list[tuple[str, bytes]]:
@@ -387,7 +391,7 @@ class Replica:
 
     def post(self, peer: str, message: Message) -> None:
         sent = self.rules.outgoing(peer, message)
-        if isinstance(sent, AppendEntries | AppendSnapshot):
+        if isinstance(sent, _APPENDS):
             self._sequence = sent.sequence
             self._appends_wait = True
         elif isinstance(sent, RequestVote) and self._standing_for_leader:
@@ -408,7 +412,7 @@ class Replica:
             self.members.reconfigure()
 
     def may_stand(self) -> bool:
-        if self._get("transferInProgress") and self.members.votes:
+        if self._engine._SyncObj__transferInProgress and self.members.votes:
             self._standing_for_leader = True
             return True
         return self.members.votes and self.elections.may_stand(self.clock.monotonic_s())
@@ -430,7 +434,7 @@ class Replica:
             self._engine._SyncObj__setCurrentTerm(term, voted_for)
             self._engine._SyncObj__setState(engine.FOLLOWER)
             self._set("raftLeader", None)
-            if self._get("raftElectionDeadline") < self.clock.monotonic_s():
+            if self._engine._SyncObj__raftElectionDeadline < self.clock.monotonic_s():
                 pause_s = self._engine._SyncObj__generateRaftTimeout()
                 self._set("raftElectionDeadline", self.clock.monotonic_s() + pause_s)
 
@@ -479,16 +483,7 @@ class Replica:
 
     @property
     def compaction_due(self) -> bool:
-        if self.snapshots.state != State.NOT_SERIALIZING:
-            return False
-        covered = self.applied_index - max(self.snapshot_index, self.first_index)
-        entries = len(self.journal.entries)
-        if self.journal.full and covered > FULL_COMPACTION_ENTRIES:
-            return True  # a shorter journal may be all the room that is needed
-        return covered > entries // 2 and (
-            self.journal.bytes_used > self.settings.compaction_bytes
-            or entries > self.settings.compaction_entries
-        )
+        return self.snapshots.due(self.settings)
 
     # -- reads -----------------------------------------------------------------------------------
 
@@ -512,12 +507,12 @@ class Replica:
 
     @property
     def is_leader(self) -> bool:
-        return bool(self._engine._isLeader())
+        return bool(self._engine._SyncObj__raftState == engine.LEADER)
 
     @property
     def leader(self) -> str | None:
         """The leader that this replica follows and can reach; itself if it leads."""
-        node = self._engine._getLeader()
+        node = self._engine._SyncObj__raftLeader
         if node is None or not (self.is_leader or self._engine.isNodeConnected(node)):
             return None
         return str(node.id)
@@ -541,19 +536,19 @@ class Replica:
             return "leader"
         if not self.members.votes:
             return "observer"
-        return "follower" if self._get("raftState") == engine.FOLLOWER else "candidate"
+        return "follower" if self._engine._SyncObj__raftState == engine.FOLLOWER else "candidate"
 
     @property
     def term(self) -> int:
-        return int(self._engine.raftCurrentTerm)
+        return int(self._engine._SyncObj__raftCurrentTerm)
 
     @property
     def commit_index(self) -> int:
-        return int(self._engine.raftCommitIndex)
+        return int(self._engine._SyncObj__raftCommitIndex)
 
     @property
     def applied_index(self) -> int:
-        return int(self._engine.raftLastApplied)
+        return int(self._engine._SyncObj__raftLastApplied)
 
     @property
     def first_index(self) -> int:

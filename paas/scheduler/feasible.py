@@ -106,6 +106,8 @@ def room(node: NodeView, load: Load, needs: Needs) -> tuple[str, ...]:
         found.append("offline")
     if node.cordoned:
         found.append("cordoned")
+    if node.storage_full:
+        found.append("disk full")
     if load.components >= limits.COMPONENTS_PER_NODE_MAX:
         found.append(f"has {load.components} components, the most a node takes")
     for word, used, wanted, capacity, overcommit in (

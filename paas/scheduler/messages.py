@@ -31,6 +31,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     bases: tuple[str, ...] = ("host",)
     online: bool = True
     cordoned: bool = False
+    storage_full: bool = False
     domain: str = ""
 
 

@@ -38,6 +38,10 @@ PAGE_BYTES = 4_096
 SNAPSHOT_EVERY = 60
 """Entries between snapshots, so that faults meet one often."""
 
+HARMED = ("journal", "snapshot", "returned")
+HARMS = ("bit", "truncate", "zero")
+"""Each file and each kind as often as any other, as far as the files are there."""
+
 YIELDED_WITHIN_S = 3.0
 
 
@@ -120,7 +124,8 @@ def harm(path: Path, kind: str, chance: random.Random) -> str:
 
 async def damage(directory: Path, times: int, seed: int) -> dict[str, Any]:
     """One node in turn is stopped, its disk damaged, and started; the others go on."""
-    chance, wrong, done = random.Random(seed), [], Counter[str]()
+    chance, wrong = random.Random(seed), list[Any]()
+    done = Counter(dict.fromkeys((*HARMED, *HARMS), 0))
     back_s: list[float] = []
     with ReplicaCluster(directory / "damage", compaction=SNAPSHOT_EVERY) as cluster:
         await cluster.leader()
@@ -130,12 +135,14 @@ async def damage(directory: Path, times: int, seed: int) -> dict[str, Any]:
                 await writers.more(20 + chance.randrange(100))
                 node = NODES[number % len(NODES)]
                 await cluster.end(node)
-                files = ("journal", "snapshot", "returned", "journal")
-                there = [cluster.files(node) / name for name in files]
-                path = chance.choice([path for path in there if path.exists()])
-                kind = chance.choice(("bit", "truncate", "zero"))
+                there = [cluster.files(node) / name for name in HARMED]
+                path = min(
+                    (path for path in there if path.exists()),
+                    key=lambda path: (done[path.name], chance.random()),
+                )
+                kind = min(HARMS, key=lambda kind: (done[kind], chance.random()))
                 how = harm(path, kind, chance)
-                done[f"{kind} {path.name}"] += 1
+                done.update((path.name, kind))
                 heard = len(cluster.said(node))
                 acknowledged, began_s = dict(writers.acknowledged), trio.current_time()
                 cluster.start(node)
@@ -148,7 +155,8 @@ async def damage(directory: Path, times: int, seed: int) -> dict[str, Any]:
         wrong += await _check_at_rest(cluster, writers)
     return {
         "times": times,
-        "kinds": dict(sorted(done.items())),
+        "files": {name: done[name] for name in HARMED},
+        "kinds": {kind: done[kind] for kind in HARMS},
         "back_s": {"median": round(statistics.median(back_s), 2), "max": round(max(back_s), 2)},
         "acknowledged": writers.total,
         "wrong": wrong,
@@ -358,12 +366,12 @@ async def restart(directory: Path, entries: int, *, snapshot: bool) -> dict[str,
             async with connected_unix(cluster.socket("a")) as peer:
                 await peer.call(COMPACT, Compact(), timeout_s=60)
         size = (cluster.files("a") / "journal").stat().st_size
-        took_s, cpu_s = [], []
+        took_s, cpu_s, wrong = [], [], list[Any]()
         for _ in range(5):
             cluster.kill("a")
             began_s = time.perf_counter()
             cluster.start("a")
-            wrong = await _check(cluster, ("a",), writers.acknowledged)
+            wrong += await _check(cluster, ("a",), writers.acknowledged)
             took_s.append(time.perf_counter() - began_s)
             spent = psutil.Process(cluster.processes["a"].pid).cpu_times()
             cpu_s.append(spent.user + spent.system)

@@ -19,7 +19,7 @@ from paas.sim.consensus.faults import Faults
 from paas.sim.consensus.invariants import NAMES
 from paas.sim.consensus.story import run_seed
 
-SEEDS = 800
+SEEDS = 2_000
 JOBS = 2
 FIRED_MIN = 100
 EVALUATED_MIN = {"linearizable": SEEDS, "leader-kept": SEEDS // 2}

@@ -188,10 +188,15 @@ class Cluster:
             append(payload, index, term)
             oracle.appended(name, payload, index, term)
 
+        noted: Any = None
+
         def sending(messages: Any) -> None:
+            nonlocal noted
             leadership = replica.leadership
-            if leadership is not None and life.process.alive:
-                oracle.leads(name, leadership.term)
+            if leadership is not noted and life.process.alive:
+                noted = leadership
+                if leadership is not None:
+                    oracle.leads(name, leadership.term)
             send(messages)
 
         journal.append = appended  # type: ignore[method-assign]

@@ -218,6 +218,10 @@ class _Waiter:
         self.value = value
         self.done.set()
 
+    def expire(self) -> None:
+        if not self.done.is_set():
+            self.give(PlatformError("timeout"))
+
 
 class ContainersPort:
     """The hub's side.  Implements `controller.ports.Containers`, `Paths`, `presence.Fence`."""
@@ -262,13 +266,12 @@ class ContainersPort:
                 raise PlatformError("unavailable", "the container controller does not answer")
         session = self.session
         waiter = session.ask(getattr(session.controller, name), *arguments)
+        # An action, since a scope of trio costs more than all the rest of a call.
+        self.process.world.at(deadline_s, self.process.post, waiter.expire)
         try:
-            with trio.move_on_at(deadline_s):
-                await waiter.done.wait()
+            await waiter.done.wait()
         finally:
             session.forget(waiter)
-        if not waiter.done.is_set():
-            raise PlatformError("timeout")
         if isinstance(waiter.value, PlatformError):
             raise waiter.value
         return waiter.value

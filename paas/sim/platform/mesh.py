@@ -175,7 +175,7 @@ class SimMesh:
         self._channels[channel].up(made)
 
     def _find(self, connection: Connection) -> MeshConnection | None:
-        found = self._live.get((connection.other(self.name), connection.channel))
+        found = self._live.get((connection.others[self.name], connection.channel))
         return found if found is not None and found.epoch == connection.epoch else None
 
     def _arrived(self, connection: Connection, data: bytes) -> None:

@@ -66,9 +66,9 @@ def _leads_at_once(self: Grantor, now_s: float, nodes: Any) -> Any:
     return _overdue(self, now_s, leased)
 
 
-def _long_lease(self: Holder, number: int) -> float | None:
+def _long_lease(self: Holder, *answer: Any) -> float | None:
     """The node takes its lease for twice as long as it was granted."""
-    deadline_s = _granted(self, number)
+    deadline_s = _granted(self, *answer)
     if deadline_s is not None:
         self.deadline_s = deadline_s = deadline_s + LEASE_S
     return deadline_s

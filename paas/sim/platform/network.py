@@ -168,11 +168,10 @@ class Network:
     def send(self, connection: Connection, source: str, data: bytes) -> None:
         if not connection.open:
             return
-        target = connection.other(source)
-        world = self.world
+        target = connection.others[source]
+        world, grain_s = self.world, self.grain_s
         self.messages += 1
-        due_s = world.now_s + self.delay_s(source, target)
-        due_s = (int(due_s / self.grain_s) + 1) * self.grain_s
+        due_s = (int((world.now_s + self.delay_s(source, target)) / grain_s) + 1) * grain_s
         pieces, last_s = connection.pieces[target], connection.due_s[target]
         connection.flight_bytes[target] += len(data)
         if pieces and due_s <= last_s:
@@ -188,7 +187,7 @@ class Network:
         if not connection.open:
             self._too_late(connection, target, pieces)
             return
-        if (connection.other(target), target) in self._cut:
+        if self._cut and (connection.others[target], target) in self._cut:
             connection.held[target] += pieces
             return
         end = connection.ends.get(target)

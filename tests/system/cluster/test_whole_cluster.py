@@ -40,6 +40,7 @@ class Paas:
             timeout=200,
             check=False,
         )
+        self.said = done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         assert status is None or done.returncode == status, f"{words}: {done.stderr}"
         return done.stdout
@@ -155,6 +156,15 @@ def test_a_node_joins_by_token_which_works_once(tmp_path: Path) -> None:
         third.run(*ask[:-1], f"127.0.0.1:{port + 4}", "--name", "n3", status=4)
         assert not (third.state / "cluster.json").exists()
         assert list(first.nodes()) == ["n1", "n2"]
+        good = first.run("cluster", "token", "-o", "name").strip()
+        again = ("cluster", "join", where, "--token", good, *ask[5:-1], f"127.0.0.1:{port + 4}")
+        third.run(*again, "--name", "n2", status=None)
+        assert "is in this cluster already" in third.said
+        assert "join under another name: --name NAME" in third.said
+        first.run("cluster", "token", "--revoke", good.split("-")[1])
+        third.run(*again, "--name", "n3", status=4)
+        assert "used" in first.run("cluster", "token", "--list")
+        assert "revoked" in first.run("cluster", "token", "--list")
     finally:
         for one in (third, second, first):
             one.run("down", "--purge", "--yes", status=None)

@@ -71,6 +71,15 @@ def test_an_observer_votes_instead_of_a_voter_that_is_lost(cluster: DevCluster) 
     three_vote(cluster)
 
 
+def test_as_many_vote_as_a_person_wants(cluster: DevCluster) -> None:
+    three_vote(cluster)
+    assert refused(cluster, "cluster.want_voters", voters=2).code == "invalid"
+    cluster.run("cluster", "voters", "1")
+    cluster.until(lambda: voters(cluster) == [cluster.leader()])
+    cluster.run("cluster", "voters", "5")
+    three_vote(cluster)
+
+
 def test_a_node_is_emptied_gracefully_and_used_again(cluster: DevCluster) -> None:
     victim = next(name for name in voters(cluster) if name != cluster.leader())
     created = cluster.api("controller.create", type=ACTOR, count=12, timeout_s=60)["components"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from paas.base.errors import PlatformError
 from paas.testing.dev_cluster import DevCluster
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -226,6 +227,7 @@ def test_a_voter_with_a_full_disk_does_not_stop_the_others(
     others = [name for name in cluster.names if name != victim]
     make_leader(cluster, victim if leads else others[0])
     writer = cluster.create(ACTOR, constraints=[f"node={others[0]}"])
+    stays = cluster.create(ACTOR, constraints=[f"node={victim}"])
     filler = fill(hub_of(cluster, victim))
 
     def full() -> bool:
@@ -234,10 +236,29 @@ def test_a_voter_with_a_full_disk_does_not_stop_the_others(
 
     cluster.until(full)
     cluster.until(lambda: cluster.leader() in others)
-    names = written(cluster, prefix="meanwhile", constraints=[f"node!={victim}"])
+    for name in others:
+        cluster.until(lambda name=name: cluster.nodes(name)[victim]["storage"] == "full")
+    names = written(cluster, prefix="meanwhile")
+    assert {cluster.component(name, node=others[0])["node"] for name in names} <= set(others)
+    left_out(cluster, others[0], victim, stays)
     filler.unlink()
     cluster.until(lambda: cluster.at(victim, "cluster.status")["log"]["storage"] == "ok")
+    cluster.until(lambda: cluster.nodes(others[0])[victim]["storage"] == "ok")
+    names += written(cluster, prefix="again", constraints=[f"node={victim}"])
     whole_again(cluster, names)
+    assert cluster.component(stays)["restarts"] == 0
+
+
+def left_out(cluster: DevCluster, asked: str, full: str, stays: str) -> None:
+    """Nothing new is placed on the node, which says so, and what runs there goes on."""
+    with pytest.raises(PlatformError, match=f"{full}: disk full") as caught:
+        cluster.at(asked, "controller.create", type=ACTOR, constraints=[f"node={full}"])
+    assert caught.value.code == "no-placement"
+    for words in (("nodes",), ("nodes", "show", full)):
+        assert "disk full" in cluster.run(*words, "--node", asked)
+    known = cluster.component(stays, node=asked)
+    assert (known["state"], known["node"], known["restarts"]) == ("available", full, 0)
+    assert cluster.call(stays, "who", node=asked)["id"] == stays
 
 
 def make_leader(cluster: DevCluster, wanted: str) -> None:

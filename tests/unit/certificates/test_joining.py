@@ -93,6 +93,18 @@ async def test_a_name_that_is_taken_is_said_to_the_invited_only(cluster) -> None
     await cluster.service.join(ask(cluster, token, node="n3"))  # the token is still good
 
 
+async def test_a_name_that_is_taken_by_now_is_said_though_a_token_was_used_for_it_lately(
+    cluster,
+) -> None:
+    await cluster.service.join(ask(cluster, cluster.token()))
+    token = cluster.token()
+    assert "another machine is joining" in (await refused(cluster, ask(cluster, token))).message
+    cluster.taken["n2"] = "f" * 64  # the node is there, or was and is removed
+    error = await refused(cluster, ask(cluster, token))
+    assert (error.code, error.message) == ("conflict", "there is a node n2 already")
+    await cluster.service.join(ask(cluster, token, node="n3"))  # the token is still good
+
+
 async def test_the_holder_s_own_name_is_never_given_away(cluster) -> None:
     assert (await refused(cluster, ask(cluster, cluster.token(), node="n1"))).code == "conflict"
 

@@ -70,6 +70,9 @@ class FakeHub:
     events: list[dict[str, Any]] = field(default_factory=list)
     nodes: list[str] = field(default_factory=lambda: ["n1"])
     cordoned: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
+    tokens: dict[str, str] = field(default_factory=dict)  # id -> state
+    voters: int = 5
     stale: float | None = None
     without_leader: bool = False
     refuses: str = ""
@@ -179,6 +182,7 @@ class FakeHub:
             "bases": [],
             "labels": {},
             "virtual_nodes": 4096,
+            "storage": "full" if name in self.full else "ok",
         }
 
     def nodes_list(self, _: dict[str, Any]) -> Any:
@@ -219,11 +223,33 @@ class FakeHub:
             }
             for n in self.nodes
         ]
-        return {"members": found, "leader": "n1", "term": 3, "change": "n3 becomes a voter"}
+        return {
+            "members": found,
+            "leader": "n1",
+            "term": 3,
+            "change": "n3 becomes a voter",
+            "wanted": self.voters,
+        }
+
+    def cluster_want_voters(self, params: dict[str, Any]) -> Any:
+        self.voters = params["voters"]
+        return self.cluster_members({})
 
     def cluster_create_token(self, params: dict[str, Any]) -> Any:
         expires = time.time() + params.get("ttl", 600.0)
         return {"token": "paas1-secret", "expires": expires, "address": "10.130.0.1:7421"}
+
+    def token_info(self, token: str) -> dict[str, Any]:
+        node = "n2" if self.tokens[token] == "used" else ""
+        return {"id": token, "state": self.tokens[token], "expires": 1_000.0, "node": node}
+
+    def cluster_tokens(self, _: dict[str, Any]) -> Any:
+        return {"tokens": [self.token_info(token) for token in self.tokens]}
+
+    def cluster_revoke_token(self, params: dict[str, Any]) -> Any:
+        if params["token"] not in self.tokens:
+            raise PlatformError("no-such-target", f"there is no join token {params['token']}")
+        return {**self.token_info(params["token"]), "state": "revoked"}
 
     def controller_types(self, _: dict[str, Any]) -> Any:
         return {"types": list(self.types.values())}

@@ -86,6 +86,14 @@ def test_what_the_program_says_is_the_error(tmp_path, said, code):
     assert caught.value.code == code
 
 
+def test_what_to_do_about_it_stands_in_the_line_before_the_error():
+    said = "noise\nhint: another name: --name NAME\nerror: conflict: n2 was removed\n"
+    error = joining.error_of(said, "it failed: ")
+    assert (error.code, error.message) == ("conflict", "it failed: n2 was removed")
+    assert error.hint == "another name: --name NAME"
+    assert joining.error_of("noise\nerror: conflict: no\n").hint != "noise"
+
+
 def test_a_program_that_has_ended_before_its_token_came_says_why(tmp_path):
     running = _join(tmp_path, "import sys; sys.exit('error: invalid: no')")
     running._process.wait(20)

@@ -31,6 +31,17 @@ def test_a_node_is_described(paas, hub):
     assert paas("nodes", "show", "n7").status == Exit.NOT_FOUND
 
 
+def test_a_full_disk_is_shown(paas, hub):
+    hub.nodes, hub.full = ["n1", "n2"], {"n2"}
+    first, second = [line for line in paas("nodes").out.splitlines() if line.startswith("n")]
+    assert "disk full" not in first
+    assert "(disk full)" in second
+    hub.cordoned.add("n2")
+    assert "(cordoned, disk full)" in paas("nodes", "show", "n2").out
+    assert "storage    full" in paas("nodes", "show", "n2").out
+    assert paas("nodes", "show", "n1", "-o", "json").json()["storage"] == "ok"
+
+
 def test_cordon_and_uncordon_say_what_they_do(paas, hub):
     assert "no new components" in paas("nodes", "cordon", "n1", "--reason", "disk").out
     assert hub.sent("nodes.cordon")[0]["reason"] == "disk"
@@ -71,11 +82,40 @@ def test_members_of_the_log_and_what_is_about_to_change(paas, hub):
     assert paas("cluster", "members", "-o", "name").out == "n1\nn2\n"
 
 
+def test_how_many_vote_can_be_said(paas, hub):
+    hub.nodes = ["n1", "n2", "n3"]
+    done = paas("cluster", "voters", "7")
+    assert "7 nodes are to vote" in done.out
+    assert hub.sent("cluster.want_voters")[0]["voters"] == 7
+    assert paas("cluster", "voters", "many").status == Exit.USAGE
+
+
 def test_a_token_is_printed_alone_and_where_it_is_for_beside_it(paas, hub):
     done = paas("cluster", "token", "--ttl", "1h")
     assert done.out == "paas1-secret\n"
     assert "10.130.0.1:7421" in done.err
     assert hub.sent("cluster.create_token")[0]["ttl"] == 3600.0
+
+
+def test_tokens_are_listed_and_revoked(paas, hub):
+    hub.tokens = {"aa11": "made", "bb22": "used"}
+    out = paas("cluster", "token", "--list").out
+    assert "aa11" in out
+    assert "used" in out
+    assert "n2" in out
+    assert paas("cluster", "token", "--list", "-o", "name").out == "aa11\nbb22\n"
+    assert paas("cluster", "token", "--revoke", "aa11").out.endswith("lets nobody in any more\n")
+    assert "n2 has used it" in paas("cluster", "token", "--revoke", "bb22").out
+    assert paas("cluster", "token", "--revoke", "cc33").status == Exit.NOT_FOUND
+    assert hub.sent("cluster.revoke_token")[0]["token"] == "aa11"
+    assert not hub.sent("cluster.create_token")
+
+
+@pytest.mark.parametrize("more", [("--ttl", "1h"), ("--revoke", "aa11")])
+def test_a_token_is_made_or_listed_or_revoked(paas, hub, more):
+    done = paas("cluster", "token", "--list", *more)
+    assert done.status == Exit.USAGE
+    assert "one of --ttl, --list and --revoke" in done.err
 
 
 def test_a_stale_answer_is_marked(paas, hub):

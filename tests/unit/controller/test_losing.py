@@ -18,7 +18,7 @@ from paas.controller.messages import (
     EmptyingChanged,
 )
 from paas.node.lifecycle import NodeEvent
-from paas.node.state import ChangeNode
+from paas.node.state import ChangeNode, NodeStorage
 from paas.scheduler.limits import MEMORY_OVERCOMMIT
 from paas.testing.replica_with_nodes import NEED, ReplicaWithNodes
 
@@ -252,6 +252,26 @@ def test_a_plan_spreads_and_writes_a_reason_once(world: ReplicaWithNodes) -> Non
     for component in created:
         world.place(component, "", reason=orders[0].reason)
     assert placing.plan(world.state, [], "n1", None) == []
+
+
+def test_a_node_with_a_full_disk_is_left_out_and_keeps_what_it_has(
+    world: ReplicaWithNodes,
+) -> None:
+    [there] = world.available("n1")
+    [waits] = world.create("", constraints=["node=n1"])
+    for name in ("n1", "n2"):
+        record = world.register.get(name)
+        assert record is not None
+        world.apply(NodeStorage(node=name, epoch=record.epoch, full=True))
+    with pytest.raises(PlatformError, match="n1: disk full"):
+        world.create("n1")
+    [free] = world.create("")
+    nodes = [node_view(node) for node in world.register.nodes()]
+    orders = {o.component: o for o in placing.plan(world.state, nodes, "n3", None)}
+    assert orders[free].node == "n3"
+    assert orders[waits].node == ""
+    assert "n1: disk full; n2: disk full" in orders[waits].reason
+    assert (world.at(there).state, world.at(there).node) == (S.AVAILABLE, "n1")
 
 
 # -- moving --------------------------------------------------------------------------------------

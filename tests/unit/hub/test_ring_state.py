@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from paas.base.ids import VIRTUAL_NODES, component_id, virtual_node
 from paas.hub.ring_state import PRESENT, RingChanged, RingState
 from paas.node.lifecycle import PRESENT as NODE_PRESENT
-from paas.node.state import ChangeNode, LeaseNode, LoseNode, NodeRegister, ReportNode
+from paas.node.state import (
+    ChangeNode,
+    LeaseNode,
+    LoseNode,
+    NodeRegister,
+    NodeStorage,
+    ReportNode,
+)
 from paas.raft.command import Stamp, encode
 from paas.raft.machine import Applied, Machine
 
@@ -109,6 +116,24 @@ def test_without_nodes_there_is_no_primary() -> None:
     assert cluster.ring.primary(0) is None
     assert cluster.ring.shares() == {}
     assert facts(copy_of(cluster).ring) == facts(cluster.ring)
+
+
+def test_a_node_whose_hub_can_take_no_entries_decides_nothing_until_it_can() -> None:
+    cluster = Cluster()
+    for name in ("n1", "n2"):
+        cluster.join(name)
+    known = cluster.register.get("n2")
+    assert known is not None
+    held = cluster.ring.owned("n2")
+    (change,) = moves(cluster.apply(NodeStorage(node="n2", epoch=known.epoch, full=True)))
+    assert list(change.moved) == held
+    assert cluster.ring.shares() == {"n1": VIRTUAL_NODES}
+    assert {cluster.ring.epoch(number) for number in held} == {cluster.index}
+    assert moves(cluster.join("n2")) == [], "neither does its next life"
+    known = cluster.register.get("n2")
+    assert known is not None
+    cluster.apply(NodeStorage(node="n2", epoch=known.epoch, full=False))
+    assert set(cluster.ring.shares()) == {"n1", "n2"}
 
 
 def test_the_states_in_which_a_node_takes_part_are_those_in_which_it_is_present() -> None:

@@ -408,6 +408,18 @@ def test_a_renewal_is_due_at_once_then_soon_until_granted_then_in_the_usual_rhyt
     assert holder.due(100.6)
 
 
+@pytest.mark.parametrize(
+    ("wanted_s", "next_s"),
+    [(100.5, 100.5), (100.0, 100.0 + RETRY_S), (-7.0, 100.0 + RETRY_S), (999.0, 100.0 + RENEW_S)],
+)
+def test_a_leader_may_ask_for_the_next_renewal_sooner_but_not_at_once_and_never_later(
+    wanted_s: float, next_s: float
+) -> None:
+    holder = Holder()
+    assert holder.granted(holder.sent(100.0), wanted_s) == 100.0 + LEASE_S
+    assert holder.next_s == next_s
+
+
 def test_a_lease_ends_at_its_deadline_and_not_later() -> None:
     holder = Holder()
     assert not holder.valid(0.0)

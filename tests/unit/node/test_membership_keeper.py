@@ -22,6 +22,7 @@ from paas.node.state import (
     NodeRegister,
     RemoveNode,
     ReportNode,
+    WantVoters,
 )
 from paas.raft.command import Stamp, encode
 from paas.raft.configuration import Configuration, check_change, make
@@ -125,6 +126,25 @@ async def test_nodes_that_come_become_voters_as_soon_as_three_are_there(
         await trio.sleep(0.1)
         assert log.configuration.voters == ("n1", "n2", "n3")
         assert done == ["n2 is new", "n3 is new", "n2 has caught up", "n3 has caught up"]
+
+
+async def test_members_follow_the_number_of_voters_that_is_wanted(
+    autojump_clock: MockClock,
+) -> None:
+    log = FakeLog()
+    log.join("n1")
+    async with keeping(log):
+        for name in ("n2", "n3", "n4", "n5"):
+            log.join(name)
+        await trio.sleep(0.1)
+        assert len(log.configuration.voters) == 5
+        log.apply(WantVoters(voters=3))
+        await trio.sleep(limits.MEMBERSHIP_CHECK_S + 0.1)
+        assert len(log.configuration.voters) == 3
+        assert "n1" in log.configuration.voters
+        log.apply(WantVoters(voters=5))
+        await trio.sleep(limits.MEMBERSHIP_CHECK_S + 0.1)
+        assert len(log.configuration.voters) == 5
 
 
 async def test_a_lost_voter_is_replaced_and_a_removed_one_is_out(

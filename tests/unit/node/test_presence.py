@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from paas.base.errors import PlatformError
 from paas.node import limits
 from paas.node.lifecycle import NodeState
-from paas.node.messages import RENEW, Renew, Renewed
+from paas.node.messages import RENEW, Renew
 from paas.node.presence import Presence
 from paas.node.state import AddNode, Node, NodeRegister, RemoveNode, ReportNode
 from paas.raft.command import Stamp, encode
@@ -88,6 +88,7 @@ class View:
         self.machine = Machine([self.register])
         self.applied = 0
         self.barriers = 0
+        self.storage = "ok"
         self.subscribers: list[Callable[[int, Sequence[Any]], None]] = []
 
     @property
@@ -99,7 +100,7 @@ class View:
         return Voters(self.cluster.voters)
 
     def status(self) -> dict[str, Any]:
-        return {"leader": self.cluster.believed_by(self.name)}
+        return {"leader": self.cluster.believed_by(self.name), "storage": self.storage}
 
     async def barrier(self, *, timeout_s: float) -> None:
         self.barriers += 1
@@ -486,6 +487,36 @@ async def test_a_full_disk_does_not_keep_a_node_alone_from_working(
         assert n1.state is NodeState.AVAILABLE
 
 
+async def test_a_full_disk_of_one_of_several_is_known_to_all_until_it_has_had_room_for_a_while(
+    autojump_clock: MockClock,
+) -> None:
+    async with running() as cluster:
+        n1, n2 = cluster.nodes["n1"], await cluster.join("n2")
+
+        def known() -> list[bool]:
+            nodes = [each.view.register.get("n2") for each in (n1, n2)]
+            return [node.storage_full for node in nodes if node is not None]
+
+        await trio.sleep(5)
+        assert known() == [False, False]
+        n2.view.storage = "full"
+        await trio.sleep(limits.RENEW_S + limits.LOSS_CHECK_S + 0.1)
+        assert known() == [True, True]
+        assert n2.presence.valid
+        entries = len(cluster.entries)
+        for _ in range(10):
+            n2.view.storage = "ok"
+            await trio.sleep(limits.ROOM_AGAIN_S / 4)
+            n2.view.storage = "full"
+            await trio.sleep(limits.ROOM_AGAIN_S / 2)
+        assert len(cluster.entries) == entries, "room that comes and goes is no room"
+        n2.view.storage = "ok"
+        await trio.sleep(limits.ROOM_AGAIN_S + limits.RENEW_S + limits.LOSS_CHECK_S + 0.1)
+        assert known() == [False, False]
+        assert n2.presence.valid
+        assert n2.state is NodeState.AVAILABLE
+
+
 async def test_it_is_ready_only_when_its_agents_are(autojump_clock: MockClock) -> None:
     async with running() as cluster:
         n1 = cluster.nodes["n1"]
@@ -517,7 +548,7 @@ async def test_renewals_are_refused_with_the_reason(autojump_clock: MockClock) -
         n1, n2 = cluster.nodes["n1"], await cluster.join("n2")
         assert n2.node is not None
         good = Renew(node="n2", epoch=n2.node.epoch, number=1)
-        assert await n1.presence.granting.answer(good) == Renewed(number=1, granted=True)
+        assert (await n1.presence.granting.answer(good)).granted
         elsewhere = await n2.presence.granting.answer(good)
         assert (elsewhere.reason, elsewhere.leader) == ("not-leader", "n1")
         for stranger in (

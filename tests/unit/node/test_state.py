@@ -22,10 +22,13 @@ from paas.node.state import (
     LoseNode,
     Node,
     NodeRegister,
+    NodeStorage,
     RemoveNode,
     ReportNode,
+    WantVoters,
 )
 from paas.raft.command import Stamp, encode
+from paas.raft.limits import VOTERS_MAX
 from paas.raft.machine import Applied, Machine
 
 S = NodeState
@@ -231,6 +234,51 @@ def test_coming_under_lease_is_a_new_epoch_and_only_a_node_alone_leaves_it() -> 
     assert cluster.refuse(LeaseNode(node="n2", leased=True)) == "conflict"
     cluster.do(report("n1", leased=False))
     assert cluster.node("n1").leased, "a joining takes no lease away"
+
+
+# -- a full disk ---------------------------------------------------------------------------------
+
+
+def storage(cluster: Cluster, name: str, full: bool) -> NodeStorage:
+    return NodeStorage(node=name, epoch=cluster.node(name).epoch, full=full)
+
+
+def test_a_node_whose_storage_is_full_goes_on_and_gets_nothing_new() -> None:
+    cluster = two()
+    for full in (True, False):
+        applied = cluster.apply(storage(cluster, "n2", full))
+        [event] = applied.events
+        assert isinstance(event, NodeChanged)
+        assert (event.node, event.state, event.previous) == ("n2", "available", "available")
+        assert event.storage_full is full
+        assert cluster.state("n2") is S.AVAILABLE
+        assert cluster.node("n2").placeable is not full
+        assert cluster.apply(storage(cluster, "n2", full)).events == (), "that is no news"
+
+
+def test_that_storage_is_full_is_told_of_one_life_of_a_leased_node() -> None:
+    cluster = two()
+    late = storage(cluster, "n2", True)
+    cluster.do(report("n2"))
+    assert cluster.refuse(late) == "conflict"
+    assert cluster.refuse(NodeStorage(node="n9", epoch=1, full=True)) == "no-such-target"
+    cluster.do(storage(cluster, "n2", True), report("n2"))
+    assert cluster.node("n2").storage_full, "another life of its hub has no larger disk"
+    lost = storage(cluster, "n2", True)
+    cluster.lose("n2")
+    assert not cluster.node("n2").storage_full
+    assert cluster.refuse(lost) == "conflict"
+
+
+def test_a_node_that_is_left_alone_counts_as_having_room() -> None:
+    cluster = two()
+    cluster.do(storage(cluster, "n1", True), RemoveNode(node="n2", force=True))
+    cluster.lose("n2")
+    assert cluster.node("n1").storage_full
+    [event] = cluster.apply(LeaseNode(node="n1", leased=False)).events
+    assert isinstance(event, NodeChanged)
+    assert not event.storage_full
+    assert cluster.node("n1").placeable
 
 
 # -- cordoned, drained ---------------------------------------------------------------------------
@@ -454,3 +502,22 @@ def test_whatever_is_proposed_the_invariants_hold(proposed: list[msgspec.Struct]
         other = Cluster()
         other.machine.restore_bytes(cluster.machine.snapshot_bytes())
         assert other.register.snapshot() == cluster.register.snapshot()
+
+
+def test_how_many_vote_is_an_odd_number_that_outlives_a_snapshot() -> None:
+    cluster = two()
+    assert cluster.register.voters_wanted == limits.VOTERS_DEFAULT
+    for wrong in (0, -1, 2, 4, VOTERS_MAX + 1, VOTERS_MAX + 2):
+        assert cluster.refuse(WantVoters(voters=wrong)) == "invalid"
+    cluster.do(WantVoters(voters=3))
+    again = NodeRegister()
+    again.restore(cluster.register.snapshot())
+    assert again.voters_wanted == 3
+
+
+def test_a_snapshot_of_an_earlier_version_has_the_usual_number_of_voters() -> None:
+    plain = two().register.snapshot()
+    del plain["voters"]
+    again = NodeRegister()
+    again.restore(plain)
+    assert again.voters_wanted == limits.VOTERS_DEFAULT

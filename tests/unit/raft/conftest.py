@@ -40,12 +40,15 @@ class Logs:
         self.words[name] = Words()
         log = self.logs[name] = ReplicatedLog.open(
             files=disk,
-            clock=SystemClock(),
             entropy=SimEntropy(next(SEEDS)),
             machine=Machine([self.words[name]]),
             node=name,
             transport=self.network.transport(name),
-            **{"settings": RaftSettings(sync_in_thread=False), **more},
+            **{
+                "clock": SystemClock(),
+                "settings": RaftSettings(sync_in_thread=False),
+                **more,
+            },
         )
         self._scopes[name] = await self._nursery.start(self._run, log)
         return log

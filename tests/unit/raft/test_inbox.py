@@ -14,8 +14,11 @@ class Replica:
     """What an inbox needs of one; remembers what it got."""
 
     is_leader = True
+    term, last_index, commit_index = 1, 2, 2
 
     def __init__(self) -> None:
+        self.reads = self.returning = self
+        self.under_way = self.has_guests = False
         self.got: list[object] = []
         self.denied: list[Message] = []
         self.epochs: dict[str, int] = {}
@@ -91,6 +94,20 @@ async def test_messages_of_an_older_connection_are_dropped_and_counted(world: Wo
 def test_what_is_no_message_is_the_peers_error_at_once(world: World) -> None:
     with pytest.raises(RemoteError):
         world.inbox.note("b", 1, b"\xff\x00")
+
+
+def test_only_an_answer_that_can_wait_needs_no_step(world: World) -> None:
+    def note(message: Message) -> bool:
+        return world.inbox.note("b", 1, messages.encode(message))
+
+    assert note(APPEND)
+    assert note(COMMAND)
+    assert not note(ANSWER)
+    world.replica.has_guests = True
+    assert note(ANSWER)
+    world.replica.has_guests = False
+    world.holding = True  # the leadership is being handed over
+    assert note(ANSWER)
 
 
 async def test_more_than_the_inbox_holds_is_dropped_and_counted(world: World) -> None:

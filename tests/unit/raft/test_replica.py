@@ -11,6 +11,7 @@ from paas.base.errors import PlatformError
 from paas.raft import configuration, snapshot
 from paas.raft.adapters import Nodes
 from paas.raft.engine import UNKNOWN
+from paas.raft.inbox import can_wait
 from paas.raft.machine import Machine
 from paas.raft.messages import (
     AppendEntries,
@@ -219,6 +220,58 @@ def test_the_leader_steps_down_without_a_majority_and_says_since_when_it_led() -
     cluster.cut([leader], [name for name in "ABC" if name != leader])
     cluster.run(2)
     assert cluster.replicas[leader].leadership is None
+
+
+# -- answers that change nothing -------------------------------------------------------------------
+
+
+def test_a_leader_lets_answers_wait_that_tell_it_nothing() -> None:
+    cluster = Cluster("ABC", seed=12)
+    cluster.run(3)
+    name = cluster.leader()
+    leader = cluster.replicas[name]
+    heartbeat = NextIndex(leader.last_index + 1, False, True, leader.term, 1)
+    assert can_wait(leader, heartbeat)
+    assert not can_wait(leader, msgspec.structs.replace(heartbeat, success=False))
+    assert not can_wait(leader, msgspec.structs.replace(heartbeat, reset=True))
+    assert not can_wait(leader, msgspec.structs.replace(heartbeat, term=leader.term + 1))
+    behind = msgspec.structs.replace(heartbeat, next_index=leader.last_index)
+    assert not can_wait(leader, behind)  # it wants the rest soon
+    follower = next(r for n, r in cluster.replicas.items() if n != name)
+    assert not can_wait(follower, heartbeat)
+
+
+def test_a_leader_takes_answers_at_once_while_somebody_waits_for_them() -> None:
+    cluster = Cluster("ABC", seed=12)
+    cluster.run(3)
+    name = cluster.leader()
+    leader = cluster.replicas[name]
+    heartbeat = NextIndex(leader.last_index + 1, False, True, leader.term, 1)
+    leader.read(1, confirm=True)
+    assert not can_wait(leader, heartbeat)
+    cluster.run(1)
+    assert can_wait(leader, heartbeat)
+    cluster.propose(name, "x")
+    assert not can_wait(leader, heartbeat)
+    after = msgspec.structs.replace(heartbeat, next_index=leader.last_index + 1)
+    assert not can_wait(leader, after)  # it commits
+    cluster.run(1)
+    assert can_wait(leader, after)
+
+
+def test_followers_hear_of_a_commit_in_the_step_that_made_it() -> None:
+    cluster = Cluster("ABC", seed=12)
+    cluster.run(3)
+    leader = cluster.replicas[cluster.leader()]
+    cluster.propose(cluster.leader(), "x")
+    for name in ("A", "B", "C") * 4:
+        before, sequence = leader.commit_index, leader._sequence
+        cluster.turn(name)
+        if leader.commit_index != before:
+            assert leader._sequence > sequence
+            break
+    else:
+        raise AssertionError("it was not committed")
 
 
 # -- what waits ------------------------------------------------------------------------------------

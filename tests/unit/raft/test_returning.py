@@ -300,6 +300,36 @@ def test_only_the_last_damaged_logs_are_kept() -> None:
     assert numbers == [3, 4, 5]
 
 
+def test_without_room_for_the_mark_nothing_is_moved_and_the_next_start_does_it() -> None:
+    disk = damaged_disk()
+    names = disk.list()
+    disk.capacity_bytes = 0
+    for _ in range(2):
+        with pytest.raises(PlatformError) as caught:
+            open_again(disk, others=True, told=[])
+        assert caught.value.code == "storage-full"
+        assert isinstance(caught.value.__cause__, OSError)
+        assert disk.list() == names
+    disk.capacity_bytes = 1 << 40
+    assert open_again(disk, others=True, told=[]).status()["returning"]
+    assert "journal.damaged-1" in disk.list()
+
+
+def test_without_room_to_begin_anew_a_joining_replica_does_not_start() -> None:
+    disk = SimDisk(capacity_bytes=0)
+    with pytest.raises(PlatformError) as caught:
+        returning.recover(disk, SimEntropy(1), join=True)
+    assert caught.value.code == "storage-full"
+    assert disk.list() == []
+
+
+def test_another_failure_of_the_disk_is_not_called_a_full_one() -> None:
+    disk = SimDisk()
+    disk.fail_next_sync = lambda below: 0
+    with pytest.raises(OSError, match="Input/output error"):
+        returning.begin(disk, SimEntropy(1))
+
+
 def test_power_may_fail_before_every_single_step_of_it() -> None:
     whole = damaged_disk()
     for step in range(40):

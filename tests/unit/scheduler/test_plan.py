@@ -64,6 +64,7 @@ def test_the_larger_node_is_under_less_pressure() -> None:
     [
         ({"online": False}, "offline"),
         ({"cordoned": True}, "cordoned"),
+        ({"storage_full": True}, "disk full"),
         ({"bases": ("debian-12",)}, "base layer 'host' is not there"),
         ({"memory_bytes": 1 << 20}, "memory: 64 MiB wanted, 4 MiB left"),
     ],

@@ -25,6 +25,7 @@ from pysyncobj.node import Node
 from paas.base.errors import LocalError, PlatformError, RemoteError
 from paas.raft import messages
 from paas.raft.command import SEED_BYTES, Stamp, command, encode
+from paas.raft.limits import APPEND_BYTES_MAX
 from paas.raft.machine import Context
 from paas.raft.messages import AppendEntries, AppendSnapshot
 from paas.raft.settings import RaftSettings
@@ -161,8 +162,9 @@ def test_bare_replication_raises_for_many_sizes_of_a_command(bare: Any) -> None:
     assert len(raised) > 20
 
 
-def test_ours_never_sends_a_command_in_pieces() -> None:
-    cluster = Cluster("AB", settings=lambda name: RaftSettings(append_bytes=3_000))
+@pytest.mark.parametrize("append_bytes", [1, 200, 3_000, APPEND_BYTES_MAX])
+def test_ours_never_sends_a_command_in_pieces_whatever_is_set(append_bytes: int) -> None:
+    cluster = Cluster("AB", settings=lambda name: RaftSettings(append_bytes=append_bytes))
     cluster.run(3)
     for size in SIZES:
         cluster.propose(cluster.leader(), f"w{size}", filler="z" * size)

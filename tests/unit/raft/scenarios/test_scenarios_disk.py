@@ -7,6 +7,7 @@ is the library as it was made.
 from __future__ import annotations
 
 import errno
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,30 @@ def test_a_sync_that_fails_once_ends_the_process_before_anything_is_acknowledged
     with pytest.raises(JournalFailed):
         journal.sync()
     assert [e[1] for e in Journal.open(disk, salt=SALT).entries] == [1, 2, 3, 4, 5]
+
+
+def test_a_bare_node_cannot_start_with_a_torn_page_at_the_end(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal")
+    journal = FileJournal(path)
+    for index in range(1, 8):
+        journal.add(b"\x00e%d" % index, index, 1)
+    end = journal._FileJournal__currentOffset
+    journal.add(b"\x00e8" + b"x" * 5_000, 8, 1)
+    with Path(path).open("r+b") as file:  # its header reached the disk, its pages did not
+        file.seek(end)
+        file.write(bytes(5_030))
+    with pytest.raises(struct.error):
+        FileJournal(path)
+
+
+def test_ours_drops_a_torn_page_at_the_end_that_was_never_promised() -> None:
+    disk = SimDisk()
+    journal = journal_of(7, disk)
+    journal.append(b"\x00e8" + b"x" * 5_000, 8, 1)
+    disk.tear_next_write = 600
+    with pytest.raises(JournalFailed):
+        journal.sync()
+    assert [e[1] for e in Journal.open(disk, salt=SALT).entries] == [*range(1, 8)]
 
 
 def test_a_bare_node_forgets_its_term_with_an_empty_file_of_terms(tmp_path: Path) -> None:
