@@ -114,7 +114,7 @@ def _pieces(session: Session, item: dict[str, Any]) -> Iterator[bytes]:
     if "blob" not in item:
         yield base64.b64decode(item.get("data") or "")
         return
-    place = {name: item[name] for name in ("blob", "key", "node") if name in item}
+    place: dict[str, Any] = {name: item[name] for name in ("blob", "key", "node") if name in item}
     offset, end = 0, False
     while not end:
         piece = _ask(session, "blob.read", {**place, "offset": offset, "size": PIECE_BYTES})

@@ -1,0 +1,120 @@
+// Parts of the SDK for Node.js that need no other process; run by test_node.py.
+
+import assert from "node:assert/strict";
+import net from "node:net";
+import { mkdtemp } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import test from "node:test";
+
+const { Attachment, Call, Component, ComponentError, Watch } = await import(process.env.SDK);
+
+/** A component on a socket of its own, and the lines it writes. */
+async function connected() {
+  const folder = await mkdtemp(path.join(os.tmpdir(), "sdk-"));
+  const file = path.join(folder, "s");
+  const writes = [];
+  const server = net.createServer().listen(file);
+  const accepted = new Promise((resolve) => server.once("connection", resolve));
+  process.env.PAAS_SOCKET = file;
+  const component = new Component();
+  component.connect();
+  const socket = await accepted;
+  socket.on("data", (data) => writes.push(String(data)));
+  const until = async (condition) => {
+    while (!condition()) await new Promise((go) => setTimeout(go, 5));
+  };
+  const lines = () => writes.join("").split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  const end = () => {
+    socket.destroy();
+    server.close();
+  };
+  return { component, socket, writes, lines, until, end };
+}
+
+test("outside of the platform it says so", () => {
+  delete process.env.PAAS_SOCKET;
+  delete process.env.PAAS_FD;
+  assert.throws(() => new Component().connect(), /runs as a component only/);
+});
+
+test("what is asked in one turn is written together", async () => {
+  const { component, writes, lines, until, end } = await connected();
+  await until(() => writes.length > 0);
+  const before = writes.length;
+  const asked = Array.from({ length: 50 }, () => component.call("x", "y").catch(() => {}));
+  await until(() => lines().length === 50);
+  assert.equal(writes.length, before + 1);
+  end();
+  await Promise.all(asked);
+});
+
+test("messages in pieces, characters cut in two", async () => {
+  const { component, socket, lines, until, end } = await connected();
+  component.operation("echo", (inputs) => inputs);
+  const params = { operation: "echo", inputs: { text: "ä€😀" } };
+  const line = JSON.stringify({ jsonrpc: "2.0", id: 5, method: "component.invoke", params });
+  for (const byte of Buffer.from(line + "\n")) {
+    socket.write(Buffer.from([byte]));
+    await new Promise((go) => setImmediate(go));
+  }
+  await until(() => lines().length === 1);
+  assert.deepEqual(lines()[0].result, { outputs: { text: "ä€😀" } });
+  end();
+});
+
+test("a message that is too long is refused, and others are not", async () => {
+  const { component, end } = await connected();
+  const long = "x".repeat(5 << 20);
+  await assert.rejects(component.call("x", "y", { long }), { code: "limit-exceeded" });
+  end();
+});
+
+test("an answer that is too long is an error", async () => {
+  const { component, socket, lines, until, end } = await connected();
+  component.operation("long", () => "x".repeat(5 << 20));
+  const params = { operation: "long" };
+  socket.write(JSON.stringify({ id: 1, method: "component.invoke", params }) + "\n");
+  await until(() => lines().length === 1);
+  assert.equal(lines()[0].error.data.code, "limit-exceeded");
+  end();
+});
+
+test("the end of the channel ends what waits", async () => {
+  const { component, end } = await connected();
+  const asked = component.call("x", "y");
+  end();
+  await assert.rejects(asked, { code: "unknown-outcome" });
+});
+
+test("who does not keep up with a watch learns how many events were dropped", async () => {
+  const watch = new Watch({ unwatch: async () => watch.end() });
+  for (let n = 0; n < 10_005; n += 1) watch.put({ n, index: n });
+  let last = null;
+  for await (const event of watch) {
+    last = event;
+    if (event.event === "gap") break;
+  }
+  assert.deepEqual(last, { watch: 0, event: "gap", index: 0, dropped: 5 });
+});
+
+test("errors keep code and data over the wire", () => {
+  const error = new ComponentError("refused", "no", { retry: 5 });
+  const again = ComponentError.fromRpc(error.toRpc());
+  assert.deepEqual([again.code, again.message, again.data], ["refused", "no", { retry: 5 }]);
+});
+
+test("an attachment is saved to a file", async () => {
+  const folder = await mkdtemp(path.join(os.tmpdir(), "sdk-"));
+  const item = new Attachment(null, { name: "a", data: Buffer.from("abc").toString("base64") });
+  await item.save(path.join(folder, "a"));
+  const again = await new Component().attach(path.join(folder, "a"));
+  assert.deepEqual([again.name, String(again.data)], ["a", "abc"]);
+});
+
+test("a call that nobody cancels makes no signal", () => {
+  const call = new Call({ operation: "x" }, null);
+  assert.equal(call.cancelled, false);
+  call.cancel();
+  assert.equal(call.signal.aborted, true);
+});
