@@ -75,6 +75,8 @@ class ReplicatedLog:
         self._alarm = Alarm()
         self._leading = Leading(replica, self._alarm.ring)
         self._inbox = Inbox(replica, self._room, lambda: self._leading.holding)
+        self._quiet_until_s: float | None = None
+        """When the replica wants a tick, as of the last step; None: it has had one."""
         self._followed: tuple[str, int] | None = None
         self._denied_until_s = -math.inf
         self._subscribers: list[Subscriber] = []
@@ -360,10 +362,14 @@ class ReplicatedLog:
         """Sleep until there is something to do.  At least a checkpoint."""
         replica = self._replica
         now_s = replica.clock.monotonic_s()
-        if self._closing or replica.busy or self._queue_ready():
+        until_s = self._quiet_until_s
+        busy = until_s is None and replica.busy
+        if self._closing or busy or self._queue_ready():
             await trio.lowlevel.checkpoint()
             return
-        period_s = min(limits.IDLE_S_MAX, replica.next_deadline_s() - now_s)
+        if until_s is None:
+            until_s = replica.next_deadline_s()
+        period_s = min(limits.IDLE_S_MAX, until_s - now_s)
         if replica.journal.full or self._proposals.queued:
             period_s = min(period_s, limits.STORAGE_RETRY_S)
         if self._proposals.queued and now_s < self._denied_until_s:
@@ -382,13 +388,14 @@ class ReplicatedLog:
         )
 
     async def _step(self, nursery: trio.Nursery) -> None:
-        replica = self._replica
+        replica, journal = self._replica, self._replica.journal
         self._alarm.heard()
         await self._inbox.receive()
-        await self._submit()
+        if len(self._proposals) or self._proposals.queued or replica.failures or journal.full:
+            await self._submit()
         await self._leading.begin(self._room)
         replica.append()
-        if replica.journal.dirty:
+        if journal.dirty:
             self._send(replica.early())
             await self._sync()
             self._inbox.acknowledgements()
@@ -398,11 +405,13 @@ class ReplicatedLog:
         if replica.compaction_due and self._snapshot_allowed():
             replica.request_snapshot()
         asked = tuple(self._snapshot_waiters)
-        if replica.tick_due:
+        self._quiet_until_s = replica.quiet_until_s()
+        if self._quiet_until_s is None:
             replica.tick()
-        if replica.outbox and replica.journal.dirty:
-            await self._sync()
-        self._send(replica.take_outbox())
+        if replica.outbox:
+            if journal.dirty:
+                await self._sync()
+            self._send(replica.take_outbox())
         self._deliver()
         self._leading.settle()
         job = replica.take_snapshot_job()
@@ -454,9 +463,6 @@ class ReplicatedLog:
     async def _submit(self) -> None:
         """Hand the waiting proposals to the library, as far as there is room and a leader."""
         replica, proposals = self._replica, self._proposals
-        idle = not (len(proposals) or proposals.queued)
-        if idle and not (replica.failures or replica.journal.full):
-            return
         failures = replica.take_failures()
         proposals.gave_back(failures)
         now_s = replica.clock.monotonic_s()

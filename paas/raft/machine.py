@@ -182,14 +182,17 @@ class Machine:
             event, depth = waiting.popleft()
             events.append(event)
             for name, section in self.sections.items():
-                context._emitted = []
+                emitted: list[Event] = []
+                context._emitted = emitted
                 try:
                     section.react(event, context)
                 except Exception:
                     logger.exception("%s failed to react to %s", name, type(event).__name__)
+                if not emitted:
+                    continue
                 if depth < limits.EVENT_DEPTH_MAX:
-                    waiting.extend((caused, depth + 1) for caused in context._emitted)
-                elif context._emitted:
+                    waiting.extend([(caused, depth + 1) for caused in emitted])
+                else:
                     logger.error("%s: reactions are too deep, dropped", type(event).__name__)
         return tuple(events)
 

@@ -173,6 +173,8 @@ class Rules:
                 entries=[],
                 commit_index=min(message.commit_index, index),
             )
+        if not held:
+            return message
         return replace(message, previous_index=index, previous_term=term, entries=rest)
 
     def _heard(self, message: AppendEntries | AppendSnapshot) -> NextIndex:

@@ -64,7 +64,6 @@ from paas.raft.settings import RaftSettings
 logger = logging.getLogger(__name__)
 
 Identity = tuple[str, int]
-
 _REGULAR = bytes([REGULAR])
 _APPENDS = (AppendEntries, AppendSnapshot)
 _USUAL = (AppendEntries, NextIndex)
@@ -324,13 +323,19 @@ class Replica:
     @property
     def tick_due(self) -> bool:
         """Would a tick do anything?  A follower that got a heartbeat needs none."""
-        return (
+        return self.quiet_until_s() is None
+
+    def quiet_until_s(self) -> float | None:
+        """When a tick is due, should nothing happen before; None: now."""
+        if (
             self.busy
             or self._snapshot_requested
             or self.snapshots.state != State.NOT_SERIALIZING
             or (self.is_leader and self.last_index > self.commit_index)
-            or self.clock.monotonic_s() >= self.next_deadline_s()
-        )
+        ):
+            return None
+        deadline_s = self.next_deadline_s()
+        return deadline_s if self.clock.monotonic_s() < deadline_s else None
 
     @property
     def busy(self) -> bool:

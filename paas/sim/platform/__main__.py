@@ -2,6 +2,7 @@
 
     --seed N [--nodes K] [--seconds S] [--story FILE] [--quiet]      one seed
     --seeds A-B [--jobs J] [--nodes K] [--seconds S]                 many
+    --mutants all|NAME,NAME --seeds A-B [--nodes K] [--seconds S]    which seed notices which
 
 Texts are hashed alike in every process that simulates (PYTHONHASHSEED=0): one that was started
 otherwise starts itself again.
@@ -16,7 +17,7 @@ import time
 from contextlib import nullcontext
 from typing import TextIO
 
-from paas.sim.platform import runner
+from paas.sim.platform import hunting, runner
 from paas.sim.platform.story import SECONDS_DEFAULT, Outcome, run_seed
 
 
@@ -29,10 +30,19 @@ def main() -> int:
         runner.work(sys.stdin, sys.stdout)
         return 0
     if arguments.seeds:
-        first, _, last = arguments.seeds.partition("-")
+        first, last = _range(arguments.seeds)
+        if arguments.mutants:
+            noticed = hunting.run(
+                hunting.names(arguments.mutants),
+                range(first, last + 1),
+                sys.stdout,
+                nodes=arguments.nodes,
+                seconds=arguments.seconds,
+            )
+            return 0 if noticed else 1
         report = runner.run(
-            int(first),
-            int(last or first),
+            first,
+            last,
             jobs=arguments.jobs,
             nodes=arguments.nodes,
             seconds=arguments.seconds,
@@ -46,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="paas simulate")
     parser.add_argument("--seed", type=int, default=0, help="the seed to run")
     parser.add_argument("--seeds", default="", help="first and last seed, such as 0-199")
+    parser.add_argument("--mutants", default="", help="rules to switch off, or: all")
     parser.add_argument("--nodes", type=int, default=0, help="3 to 5 are drawn by default")
     parser.add_argument("--seconds", type=float, default=SECONDS_DEFAULT, help="simulated time")
     parser.add_argument("--jobs", type=int, default=2, help="processes, for many seeds")
@@ -53,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="one line")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
+
+
+def _range(text: str) -> tuple[int, int]:
+    """`3-7` or `3`."""
+    first, _, last = text.partition("-")
+    return int(first), int(last or first)
 
 
 def _one(arguments: argparse.Namespace) -> int:

@@ -153,7 +153,11 @@ class SimMesh:
         self.process.post(self._opened, connection)
 
     def arrived(self, connection: Connection, data: bytes) -> None:
-        self.process.post(self._arrived, connection, data)
+        process = self.process
+        if connection.channel == RAFT and process.alive and not process.paused:
+            self._arrived(connection, data)  # the log only takes note: no task is started
+        else:
+            process.post(self._arrived, connection, data)
 
     def ended(self, connection: Connection) -> None:
         self.process.post(self._ended, connection)

@@ -142,12 +142,13 @@ def environment() -> dict[str, str]:
 
 
 class Worker:
-    """A process of its own that tells a line for each seed."""
+    """A process of its own that tells a line for each seed; with a mutant, until one is broken."""
 
     def __init__(
         self, seeds: Sequence[int], nodes: int, seconds: float, *, mutant: str = ""
     ) -> None:
         self._seeds = seeds
+        self._mutant = mutant
         # Lines go to a file: a pipe that nobody empties would stop the process.
         self._out = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         arguments = [sys.executable, "-m", "paas.sim.platform", "--worker"]
@@ -168,7 +169,8 @@ class Worker:
         with self._out:
             self._out.seek(0)
             lines = self._out.read().splitlines()
-        if self._process.returncode or len(lines) != len(self._seeds):
+        caught = self._mutant and lines and json.loads(lines[-1])["broken"]
+        if self._process.returncode or not (caught or len(lines) == len(self._seeds)):
             raise RuntimeError(f"a process of the simulation ended early, after {len(lines)} seeds")
         return lines
 
@@ -183,6 +185,8 @@ def work(source: TextIO, out: TextIO) -> None:
             outcome = run_seed(seed, nodes=order["nodes"], seconds=order["seconds"])
         out.write(_line(outcome, time.process_time() - began_s) + "\n")
         out.flush()
+        if outcome.broken and order["mutant"]:
+            return
         gc.collect()  # a world is a knot of references; most of it is garbage now
 
 

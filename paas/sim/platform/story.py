@@ -22,6 +22,7 @@ from paas.sim.platform.faults import Faults
 from paas.sim.platform.invariants import Broken
 from paas.sim.platform.machine import Machine
 from paas.sim.platform.mischief import Orders
+from paas.sim.platform.scenarios import Scenario
 from paas.sim.platform.shortcuts import shared
 from paas.sim.platform.world import World
 
@@ -53,6 +54,7 @@ class Story:
         seconds: float = SECONDS_DEFAULT,
         text: TextIO | None = None,
         peace: bool = False,
+        scenario: Scenario | None = None,
     ) -> None:
         self.world = World(seed, story=text)
         self.nodes = nodes or self.world.random.choice((3, 3, 3, 4, 5))
@@ -60,6 +62,7 @@ class Story:
         self.cluster: Cluster
         self._peace = peace
         """Nothing goes wrong: for measurements."""
+        self._scenario = scenario
 
     @property
     def storm_end_s(self) -> float:
@@ -92,6 +95,8 @@ class Story:
             await self._register(cluster, clients[0])
             for client in clients:
                 nursery.start_soon(client.run)
+            if self._scenario is not None:
+                nursery.start_soon(self._scenario, cluster)
             if not self._peace:
                 if chance.random() < 0.6:
                     nursery.start_soon(orders.run)
@@ -199,9 +204,10 @@ def run_seed(
     seconds: float = SECONDS_DEFAULT,
     text: TextIO | None = None,
     peace: bool = False,
+    scenario: Scenario | None = None,
 ) -> Outcome:
     """Tell the story of a seed."""
-    story = Story(seed, nodes=nodes, seconds=seconds, text=text, peace=peace)
+    story = Story(seed, nodes=nodes, seconds=seconds, text=text, peace=peace, scenario=scenario)
     outcome = Outcome(seed, story.nodes, story.seconds)
     try:
         story.run()

@@ -1,13 +1,9 @@
-"""A run as a whole: short ones, the same again, what is told of a failure, the command."""
+"""A run as a whole: short ones, the same again, what is told of a failure."""
 
 from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
-
-import pytest
 
 from paas.sim.platform import runner
 from paas.sim.platform.invariants import NAMES
@@ -56,24 +52,3 @@ def test_a_run_in_which_something_never_happened_fails() -> None:
     assert report.ok
     del report.fired["power-cut"]
     assert report.never() == ["fault power-cut"]
-
-
-@pytest.mark.parametrize("hash_seed", ["0", "7"])
-def test_the_command_runs_a_seed_in_one_line(hash_seed: str) -> None:
-    words = [sys.executable, "-m", "paas.cli", "simulate", "--seed", "3", "--nodes", "3"]
-    done = subprocess.run(
-        [*words, "--seconds", "120", "--quiet"],
-        env={**runner.environment(), "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("seed 3: held, 3 nodes, 120 simulated seconds")
-
-
-def test_the_command_needs_a_seed() -> None:
-    words = [sys.executable, "-m", "paas.cli", "simulate"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--seed" in done.stderr
