@@ -90,24 +90,7 @@ class HubProcess:
             on_trouble=lambda text: agent.log.warning("containers.unreachable", error=text),
         )
         store = LogStore(SystemFiles(agent.directories["logs"]))
-        self.bundles = Bundles(
-            BlobStore(Path(agent.directories["blobs"])),
-            states.bundles,
-            Log(replicated),
-            StateDirectory(states.controller, states.groups),
-            node=start.node,
-            peers=mesh,
-            settled=lambda: self.core.staleness() is None,
-            on_trouble=lambda text: agent.log.warning("bundles.trouble", error=text),
-        )
-        self.attachments = Attachments(
-            start.node,
-            AttachmentStore(Path(agent.directories["blobs"]) / "attachments"),
-            agent.entropy,
-            peers=mesh,
-            lives=lambda component: self.core.directory.state(component) != "destroyed",
-            on_trouble=lambda text: agent.log.warning("attachments.trouble", error=text),
-        )
+        self._keep_files(replicated, mesh)
         port = ContainerPort(self.client, states.bundles, states.controller, self.bundles)
         self.core = HubCore(
             HubPorts(
@@ -145,6 +128,28 @@ class HubProcess:
         replicated.subscribe(self.access.state_changed)
         hints.addresses = self.book.addresses
         replicated.subscribe(hints.state_changed)
+
+    def _keep_files(self, replicated: ReplicatedLog, mesh: Mesh | None) -> None:
+        """Bundles and attachments of this node."""
+        agent, states, node = self.agent, self.states, self.node.node
+        self.bundles = Bundles(
+            BlobStore(Path(agent.directories["blobs"])),
+            states.bundles,
+            Log(replicated),
+            StateDirectory(states.controller, states.groups),
+            node=node,
+            peers=mesh,
+            settled=lambda: self.core.staleness() is None,
+            on_trouble=lambda text: agent.log.warning("bundles.trouble", error=text),
+        )
+        self.attachments = Attachments(
+            node,
+            AttachmentStore(Path(agent.directories["blobs"]) / "attachments"),
+            agent.entropy,
+            peers=mesh,
+            lives=lambda component: self.core.directory.state(component) != "destroyed",
+            on_trouble=lambda text: agent.log.warning("attachments.trouble", error=text),
+        )
 
     def _joining(
         self, replicated: ReplicatedLog, transport: SecureTransport, mesh: Mesh | None

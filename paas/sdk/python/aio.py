@@ -62,7 +62,7 @@ class AsyncComponent(Awaiting):
 
         if not self._opened:
             self._open()
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # not main thread
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread, or no signals
             self._loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         await self.request("component.ready")
         await self._stopping.wait()
