@@ -38,14 +38,15 @@ def load(*names: str) -> list[Any]:
     """The modules of these names in every package, in a fixed order."""
     root = list(paas.__path__)
     infos = pkgutil.walk_packages(root, "paas.")
-    wanted = [info.name for info in infos if info.name.rpartition(".")[2] in names]
+    last = {info.name: info.name.rpartition(".")[2] for info in infos}
+    wanted = [name for name, end in last.items() if end in names or end.split("_")[-1] in names]
     found = [importlib.import_module(name) for name in wanted]
     return sorted(found, key=lambda module: str(module.__name__))
 
 
 def _method_modules() -> None:
     """Import all that declare messages, wherever they stand."""
-    load("messages", "top_messages", "mailbox_messages", "methods", "resources")
+    load("messages", "methods", "resources")
 
 
 def messages() -> str:
