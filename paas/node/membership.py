@@ -145,6 +145,7 @@ def caught_up(followers: Mapping[str, Follower], last_index: int) -> list[str]:
         for name, follower in followers.items()
         if follower.connected
         and not follower.returned
+        and follower.match_index > 0  # it has answered, not only become a member just now
         and follower.heard_s <= limits.CAUGHT_UP_S
         and last_index - follower.match_index <= limits.CAUGHT_UP_ENTRIES
     ]

@@ -78,6 +78,21 @@ _REWRITE_BATCH_BYTES = 1 << 20
 RECORD_OVERHEAD_BYTES = _RECORD.size + _BATCH.size
 
 
+def covered_bytes(image: bytes) -> int:
+    """How much of a journal's file is covered: damage there is noticed; the rest is its last batch.
+
+    `image`: the whole file of a journal that is not damaged.
+    """
+    _, durable, _ = _MARK.unpack_from(image, _MARK_AT)
+    place = _BATCHES_AT
+    while image[place : place + 4] == _MAGIC_BATCH:
+        _, length, _, sequence, _ = _BATCH.unpack_from(image, place)
+        if sequence > durable:
+            break
+        place += _BATCH.size + length
+    return place
+
+
 class JournalFailed(Exception):
     """The disk failed while something was being made durable: stop before anything is sent."""
 

@@ -290,10 +290,16 @@ class DevCluster:
         return found
 
     def kill_agents(self, node: str, *roles: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to agents of a node, one right after the other."""
+        """Send a signal to agents of a node, one right after the other.
+
+        When the node controller is killed, the others may have died with it before their turn.
+        """
         running = self.agents(node)
-        for role in roles:
-            os.kill(running[role], number)
+        first, *others = roles
+        os.kill(running[first], number)
+        for role in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running[role], number)
 
     # -- being well ------------------------------------------------------------------------------
 

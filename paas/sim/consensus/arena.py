@@ -191,12 +191,13 @@ class Arena:
         elif not member.busy_disk:
             self._guarded(member, member.step)
 
-    def disk_done(self, member: Member, life: int) -> None:
-        if not member.alive or member.life != life:
+    def disk_done(self, member: Member, sync: int) -> None:
+        """The sync of this number is done; the step goes on."""
+        if not member.alive or not member.busy_disk or member.syncs != sync:
             return
         if member.paused_s > self.time.now_s:
             delay_s = member.paused_s - self.time.now_s
-            self.after(delay_s, lambda: self.disk_done(member, life))
+            self.after(delay_s, lambda: self.disk_done(member, sync))
         else:
             self._guarded(member, member.finish_step)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from paas.raft.journal import covered_bytes
 from paas.sim.consensus.arena import Arena
 from paas.sim.consensus.members import Crash, Member
 
@@ -109,13 +110,14 @@ class DiskFaults:
         return True
 
     def flip(self, member: Member) -> bool:
-        """One bit of a file; in the journal one that is in use, and not in the last batch."""
+        """One bit of a file; in the journal a covered one, so not in the last batch of a kill."""
         disk, chance = member.disk, self._arena.random
         paths = [path for path in ("journal", "snapshot") if disk.exists(path)]
         if not paths:
             return False
         path = chance.choice(paths)
-        used = len(disk.content(path).rstrip(b"\0"))
+        content = disk.content(path)
+        used = covered_bytes(content) if path == "journal" else len(content)
         if not used:
             return False
         disk.flip_bit(path, chance.randrange(8 * used))

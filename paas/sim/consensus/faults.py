@@ -111,7 +111,9 @@ class Faults:
             member.disk_s = 0.0
             member.send_budget = None
             member.paused_s = 0.0
-            if member.alive:
+            if member.alive and member.busy_disk:
+                arena.disk_done(member, member.syncs)
+            elif member.alive:
                 arena.wake(member, 0.001)
             else:
                 self._start(member)

@@ -102,6 +102,9 @@ class Member:
         self.inbox: Inbox
         self.paused_s = 0.0
         self.busy_disk = False
+        self.syncs = 0
+        """How often the disk was asked to sync, in all lives."""
+
         self.slow_s = 0.0
         """Above zero: it takes so long before it reads what came."""
 
@@ -209,8 +212,9 @@ class Member:
             self.finish_step()
             return
         self.busy_disk = True
-        life, delay_s = self.life, self._arena.random.random() * self.disk_s
-        self._arena.after(delay_s, lambda: self._arena.disk_done(self, life))
+        self.syncs += 1
+        sync, delay_s = self.syncs, self._arena.random.random() * self.disk_s
+        self._arena.after(delay_s, lambda: self._arena.disk_done(self, sync))
 
     def finish_step(self) -> None:
         replica, journal = self.replica, self.replica.journal

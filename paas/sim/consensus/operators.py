@@ -136,8 +136,9 @@ class Operators:
             if member.name not in now.observers:
                 return False
             follower = leader.replica.followers().get(member.name)
-            behind = leader.replica.last_index - (follower.match_index if follower else 0)
-            if behind <= CAUGHT_UP_ENTRIES and not (follower and follower.returned):
+            if follower is None or follower.returned or not follower.match_index:
+                return False
+            if leader.replica.last_index - follower.match_index <= CAUGHT_UP_ENTRIES:
                 self._change(leader, {*now.voters, member.name}, set(now.observers) - {member.name})
             return False
 
@@ -188,8 +189,8 @@ class Operators:
         def wish(leader: Member) -> bool:
             now = leader.replica.configuration
             if member is leader:
-                if now.members == (member.name,):
-                    return True  # nobody else is left
+                if now.voters == (member.name,):
+                    return True  # nobody else could lead
                 self._hand_over(leader)
                 return False
             if member.name not in now.members:
@@ -269,11 +270,15 @@ class Operators:
         leader = self._leader()
         if leader is None or self._disk_lost or not self.content:
             return None
-        now = leader.replica.configuration
+        now, members = leader.replica.configuration, self._arena.members
         names = [n for n in now.members if n != leader.name]
         if not now.committed or len(now.voters) < 3 or not names:
             return None
-        return self._arena.members[self._arena.random.choice(names)]
+        if any(m.replica.term > leader.replica.term for m in members.values() if not m.gone):
+            return None  # it leads no longer, and does not know; there may be other voters by now
+        if not all(members[name].replica.returning.settled for name in now.voters):
+            return None
+        return members[self._arena.random.choice(names)]
 
     def _disk_replaced(self) -> bool:
         """Its disk is lost; it starts again at once under its name, with an empty one."""

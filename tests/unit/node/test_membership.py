@@ -119,10 +119,16 @@ def test_nobody_votes_before_having_caught_up_and_one_alone_is_not_promoted() ->
         (Follower(match_index=LAST_INDEX - limits.CAUGHT_UP_ENTRIES - 1), False),
         (Follower(heard_s=limits.CAUGHT_UP_S + 0.1), False),
         (Follower(connected=False), False),
+        (Follower(returned=True), False),
     ],
 )
 def test_who_has_caught_up(follower: Follower, ready: bool) -> None:
     assert caught_up({"n2": follower}, LAST_INDEX) == (["n2"] if ready else [])
+
+
+def test_who_never_answered_has_not_caught_up_however_short_the_log_is() -> None:
+    assert caught_up({"n2": Follower(match_index=0)}, 5) == []
+    assert caught_up({"n2": Follower(match_index=1)}, 5) == ["n2"]
 
 
 def test_a_voter_that_is_away_is_replaced_and_observes_when_it_comes_back() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from paas.base.errors import PlatformError
 from paas.raft import limits
-from paas.raft.journal import Entry, Journal, JournalFailed
+from paas.raft.journal import Entry, Journal, JournalFailed, covered_bytes
 from paas.sim.disk import SimDisk
 from paas.sim.entropy import SimEntropy
 from paas.sim.replicas import PowerCut
@@ -188,6 +188,26 @@ def test_a_flipped_bit_in_the_middle_is_refused(data: Any) -> None:
     with pytest.raises(PlatformError) as caught:
         opened(disk)
     assert caught.value.code == "corrupt"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_of_a_killed_process_all_but_its_last_batch_is_covered(data: Any) -> None:
+    disk = SimDisk()
+    end = filled(disk).bytes_used  # never closed
+    covered = covered_bytes(disk.content("journal"))
+    assert end - 60 < covered < end
+    disk.flip_bit("journal", data.draw(bits(covered).filter(lambda bit: bit // 8 not in MARK)))
+    with pytest.raises(PlatformError) as caught:
+        opened(disk)
+    assert caught.value.code == "corrupt"
+
+
+def test_a_closed_journal_is_covered_whole() -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    journal.close()
+    assert covered_bytes(disk.content("journal")) == journal.bytes_used
 
 
 @settings(max_examples=20, deadline=None)
