@@ -1,5 +1,7 @@
 """`python -m bench [NAME…] [--quick] [--json FILE] [--write FILE]`: all measurements, or some.
 
+`python -m bench soak|fuzz|crowd [OPTION…]` are programs with options of their own.
+
 Needs root, as the platform does; every measurement has a cluster of its own, and leaves nothing.
 Prints one row for each figure, beside what docs/benchmarks.md says was measured before.  The exit
 status is 1 when a bar is not kept (bars hold for whole runs, not for --quick ones).
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import json
 import os
 import subprocess
@@ -18,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import call, create, idle, nodes, recover, startup
+from bench import attachments, call, create, idle, nodes, peers, recover, startup
 from bench.figures import Figure, cells, machine, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -35,20 +38,34 @@ MEASUREMENTS: dict[str, Callable[[bool], list[Figure]]] = {
     "idle": idle.idle,
     "recover": recover.recover,
     "nodes": nodes.nodes,
+    "messages": call.messages,
+    "attachments": attachments.attachments,
+    "peers": peers.peers,
 }
+OPTIONAL = ("peers",)
+"""Measured when they are named: other programs are needed for them."""
+
 PARTS = ("container", "hub", "raft", "commits")
 """Programs of their own beside this file: one part of the platform without the others."""
 
+TOOLS = ("soak", "fuzz", "crowd")
+"""Programs with options of their own, which take long: `python -m bench soak --help`."""
+
 
 def main() -> int:
+    if sys.argv[1:2] and sys.argv[1] in TOOLS:
+        tool = importlib.import_module(f"bench.{sys.argv[1]}")
+        return int(tool.main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the platform.")
     names = [*MEASUREMENTS, *(p for p in PARTS if (HERE / f"{p}.py").exists())]
-    parser.add_argument("name", nargs="*", help=f"any of {', '.join(names)}; default: all")
+    parser.add_argument(
+        "name", nargs="*", help=f"any of {', '.join(names)}; default: all but {', '.join(OPTIONAL)}"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer repetitions; bars do not bind")
     parser.add_argument("--json", metavar="FILE", help="also write all figures there")
     parser.add_argument("--write", metavar="FILE", help="replace the figures in this document")
     given = parser.parse_args()
-    wanted = given.name or names
+    wanted = given.name or [name for name in names if name not in OPTIONAL]
     if unknown := set(wanted) - set(names):
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:

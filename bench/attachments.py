@@ -1,32 +1,30 @@
 """Attachments beyond a message: MiB a second into and out of the platform, and memory.
 
-    python bench/attachments.py            one node, both codecs; then between two of three nodes
-    python bench/attachments.py --one      without the nodes
-    python bench/attachments.py --json     the figures as one JSON object
+    python -m bench attachments            one node, both codecs; then between two of three nodes
 
 A component makes bytes as it sends them (`component.attach`), calls another one, and that one saves
-them to a file: the figures are those of the SDK, harness, hub and disk together.  "Read far" is the
-first read on another node, fetched meanwhile; "read copy" a second one of the same attachment.
-Memory is the most that the hub's resident set grew by.
+them to a file: the figures are those of the SDK, harness, hub and disk together.  The first read on
+another node is fetched meanwhile; a second one of the same attachment finds a copy.  Memory is the
+most that the hub's resident set grew by, beyond what it had after a first small one.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import shutil
 import socket
-import statistics
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from bench.cluster import COMPONENTS, Client, Cluster
+from bench.figures import Figure, spread
 from paas.testing.dev_cluster import dev_cluster
 
 MIB = 1 << 20
+
+GROWTH_BAR_MIB = 48.0
+"""An attachment of 40 MiB must not be in anybody's memory as a whole."""
 
 
 class Growth:
@@ -72,6 +70,12 @@ def carrier(folder: Path, name: str) -> Path:
     return source
 
 
+def attachments(quick: bool) -> list[Figure]:
+    """All of it."""
+    size, runs = (10 * MIB, 3) if quick else (40 * MIB, 5)  # all within the sender's quota
+    return one_node(size, runs) + between_nodes(size, runs)
+
+
 def hub_of(runtime: str) -> int:
     """The process of the hub that listens there."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -93,8 +97,21 @@ def send(client: Client, sender: str, receiver: str, size: int, seed: int) -> di
     }
 
 
-def one_node(size: int, runs: int) -> dict[str, float]:
-    figures: dict[str, float] = {}
+def _rate(what: str, values: list[float], size: int) -> Figure:
+    samples = spread(values)
+    note = f"{size // MIB} MiB each"
+    return Figure(
+        what=what, value=samples["p50"], unit="MiB/s", higher=True, samples=samples, note=note
+    )
+
+
+def _memory(what: str, growth: Growth) -> Figure:
+    grown = growth.most - growth.before
+    return Figure(what=what, value=round(grown, 1), unit="MiB", bar=GROWTH_BAR_MIB)
+
+
+def one_node(size: int, runs: int) -> list[Figure]:
+    figures = []
     with Cluster() as cluster, cluster.client() as client:
         for name in ("json", "msgpack"):
             kind = cluster.push(carrier(cluster.folder, name))
@@ -103,16 +120,15 @@ def one_node(size: int, runs: int) -> dict[str, float]:
             with Growth(hub_of(cluster.runtime)) as hub:
                 found = [send(client, a, b, size, run) for run in range(1, runs + 1)]
             for what in ("store", "read"):
-                rate = statistics.median(one[what] for one in found)
-                figures[f"{name}_{what}_mib_per_s"] = rate
-            figures[f"{name}_hub_grew_mib"] = hub.most - hub.before
+                rates = [one[what] for one in found]
+                figures.append(_rate(f"attachment, same node, {name}: {what}", rates, size))
+            figures.append(_memory(f"attachment, same node, {name}: hub grew by", hub))
             for component in (a, b):  # what it stored need not wait for its quota
                 client.call("controller.destroy", component=component, grace=0.0)
     return figures
 
 
-def between_nodes(size: int, runs: int) -> dict[str, float]:
-    figures: dict[str, float] = {}
+def between_nodes(size: int, runs: int) -> list[Figure]:
     with dev_cluster(3) as cluster:
         kind = cluster.push(carrier(cluster.folder, "msgpack"))
         a = cluster.create(kind, constraints=["node=n1"])
@@ -120,34 +136,15 @@ def between_nodes(size: int, runs: int) -> dict[str, float]:
         client = Client(cluster.socket("n1"))
         send(client, a, b, 2 * MIB, 0)
         pid = hub_of(str(Path(cluster.socket("n2")).parent))
+        far, copies = [], []
         with Growth(pid) as hub:
-            far = [send(client, a, b, size, run)["read"] for run in range(1, runs + 1)]
-            copies = [send(client, a, b, size, run)["read"] for run in range(1, runs + 1)]
-        figures["far_read_mib_per_s"] = statistics.median(far)
-        figures["far_read_copy_mib_per_s"] = statistics.median(copies)
-        figures["far_hub_grew_mib"] = hub.most - hub.before
+            for run in range(1, runs + 1):
+                # The same bytes again while the copy is there: it goes a minute after its last use.
+                far.append(send(client, a, b, size, run)["read"])
+                copies.append(send(client, a, b, size, run)["read"])
         client.close()
-    return figures
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure attachments beyond a message.")
-    parser.add_argument("--quick", action="store_true", help="smaller ones, fewer times")
-    parser.add_argument("--one", action="store_true", help="on one node only")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args()
-    size, runs = (10 * MIB, 2) if given.quick else (50 * MIB, 3)
-    figures = one_node(size, runs)
-    if not given.one:
-        figures |= between_nodes(size, runs)
-    if given.json:
-        sys.stdout.write(json.dumps(figures) + "\n")
-    else:
-        for name, value in figures.items():
-            sys.stdout.write(f"{name:<34} {value:,.1f}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    sys.exit(main())
+    return [
+        _rate("attachment, other node, msgpack: first read", far, size),
+        _rate("attachment, other node, msgpack: read of the copy", copies, size),
+        _memory("attachment, other node, msgpack: reading hub grew by", hub),
+    ]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from bench.cluster import ECHO, Client, Cluster
 from bench.figures import Figure, percentile, spread
+from bench.messengers import BEST, DEFAULT, pairs
+from bench.messengers import IN_FLIGHT as MANY_IN_FLIGHT
 
 P50_BAR_MS = 1.2
 RATE_BAR_PER_S = 4_000.0
@@ -22,6 +24,10 @@ RATE_CALLS = 4
 """So many more calls when there are many in flight, as each takes less."""
 
 INPUTS = {"x": 1}
+
+SDK_P50_BAR_MS = 0.6
+SDK_RATE_BAR_PER_S = 12_000.0
+CAST_BAR_PER_S = 40_000.0
 
 
 def calls(quick: bool) -> list[Figure]:
@@ -104,5 +110,67 @@ def _figures(word: str, took_ms: list[float], rates: list[float]) -> list[Figure
             bar=RATE_BAR_PER_S,
             higher=True,
             samples=spread(rates),
+        ),
+    ]
+
+
+def messages(quick: bool) -> list[Figure]:
+    """SDK to SDK with 100 bytes: calls and casts, in every style in turns (messengers.py)."""
+    count = 500 if quick else 2_000
+    figures = []
+    with Cluster() as cluster, cluster.client() as client:
+        made = pairs(cluster, client)
+        took_ms: dict[str, list[float]] = {style.word: [] for style in made}
+        rates: dict[str, dict[str, list[float]]] = {
+            what: {style.word: [] for style in made} for what in ("call", "tell", "cast")
+        }
+        lost = dict.fromkeys(took_ms, 0)
+        for _ in range(ROUNDS):
+            for style, pair in made.items():
+                word = style.word
+                took_ms[word] += pair.one_at_a_time(count)
+                rates["call"][word].append(pair.calls_per_s(10 * count))
+                tasks = MANY_IN_FLIGHT if style.front == "asyncio" else 1
+                for what, parallel, many in (("tell", 1, 50), ("cast", tasks, 2)):
+                    rate, missing = pair.casts_per_s(what, many * count, parallel)
+                    rates[what][word].append(rate)
+                    lost[word] += missing
+        for style in made:
+            binds = style in (DEFAULT, BEST)
+            figures += _messages(
+                style.word, binds, took_ms[style.word], {k: v[style.word] for k, v in rates.items()}
+            )
+    if any(lost.values()):
+        raise RuntimeError(f"casts were lost: {lost}")
+    return figures
+
+
+def _messages(
+    word: str, binds: bool, took_ms: list[float], rates: dict[str, list[float]]
+) -> list[Figure]:
+    said = {
+        "call": (f"calls, SDK to SDK, {word}, {MANY_IN_FLIGHT} in flight", SDK_RATE_BAR_PER_S),
+        "tell": (f"casts by `tell`, SDK to SDK, {word}, at the receiver", CAST_BAR_PER_S),
+        "cast": (f"casts confirmed each, SDK to SDK, {word}, at the receiver", None),
+    }
+    return [
+        Figure(
+            what=f"call, SDK to SDK, {word}, one at a time, p50",
+            value=statistics.median(took_ms),
+            unit="ms",
+            bar=SDK_P50_BAR_MS if binds else None,
+            samples=spread(took_ms),
+            note=f"p99 {percentile(took_ms, 99):.2f} ms",
+        ),
+        *(
+            Figure(
+                what=what,
+                value=statistics.median(rates[key]),
+                unit="/s",
+                bar=bar if binds else None,
+                higher=True,
+                samples=spread(rates[key]),
+            )
+            for key, (what, bar) in said.items()
         ),
     ]

@@ -60,7 +60,8 @@ class Figure:
         if self.bar is not None:
             kept.append(self.value >= self.bar if self.higher else self.value <= self.bar)
         if self.ratio_bar is not None and self.ratio is not None:
-            kept.append(self.ratio <= self.ratio_bar)
+            enough = self.ratio >= self.ratio_bar if self.higher else self.ratio <= self.ratio_bar
+            kept.append(enough)
         return all(kept) if kept else None
 
     def to_plain(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def cells(figure: Figure) -> list[str]:
     if figure.bar is not None:
         bars.append(f"{'≥' if figure.higher else '≤'} {number(figure.bar)} {figure.unit}")
     if figure.ratio_bar is not None:
-        bars.append(f"≤ {figure.ratio_bar:.1f} × peer")
+        bars.append(f"{'≥' if figure.higher else '≤'} {figure.ratio_bar:.1f} × peer")
     peer = f"{number(figure.peer)} {figure.unit} ({figure.peer_name})" if figure.peer else ""
     ratio = f"{figure.ratio:.2f}" if figure.ratio is not None else ""
     kept = {True: "yes", False: "NO", None: ""}[figure.holds]

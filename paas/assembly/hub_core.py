@@ -250,6 +250,7 @@ class HubCore:
         self.hub.listener = self.controller
         self.mailboxes = self._mailboxes()
         self.hub.router.postman = self.mailboxes.postman
+        self.hub.router.claims = self.mailboxes.claims
         board = self.hub.routing.board
         board.parts["mailboxes"] = self.mailboxes.statistics
         board.nodes = lambda: [node.name for node in states.nodes.nodes()]

@@ -56,6 +56,15 @@ class Upload:
     turn: trio.Lock = field(default_factory=trio.Lock)
 
 
+@dataclass(slots=True)
+class Reading:
+    """The reads under way of one connection."""
+
+    count: int = 0
+    turn: trio.Lock = field(default_factory=trio.Lock)
+    """Whose piece is read from the disk; released when the answer is queued."""
+
+
 class Attachments:
     """See the module's text.  `run` it."""
 
@@ -89,7 +98,7 @@ class Attachments:
             on_trouble=on_trouble,
         )
         self._uploads: dict[int, Upload] = {}
-        self._reading: dict[Peer, int] = {}
+        self._reading: dict[Peer, Reading] = {}
         self._checking: dict[str, trio.Lock] = {}
         self._busy = trio.Event()
 
@@ -154,10 +163,12 @@ class Attachments:
         if params.size is not None and params.size < 0:
             raise invalid("size", "expected 0 or more", param="size")
         theirs = sum(1 for upload in self._uploads.values() if upload.owner == owner)
-        if theirs >= limits.UPLOADS_OF_OWNER_MAX or len(self._uploads) >= limits.UPLOADS_MAX:
-            raise PlatformError(
-                "limit-exceeded", f"{theirs} of your uploads are under way; end one, or try later"
-            )
+        if theirs >= limits.UPLOADS_OF_OWNER_MAX:
+            text = f"{theirs} of your uploads are under way; end one, or try later"
+            raise PlatformError("limit-exceeded", text)
+        if len(self._uploads) >= limits.UPLOADS_MAX:
+            text = f"{len(self._uploads)} uploads are under way on this node; try later"
+            raise PlatformError("limit-exceeded", text)
         self._check_disk()
         if params.size:
             # Asked only: bytes count as they come.
@@ -256,7 +267,7 @@ class Attachments:
             known = self.shelf.key_of(digest, owner)
             key = known or self._entropy.bytes(limits.KEY_BYTES).hex()
             if not known:
-                self.shelf.check_room(digest)
+                self.shelf.check_room(digest, owner, trio.current_time())
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._store.keep, incoming, digest, key, owner)
             self.shelf.add(digest, size, key, owner, trio.current_time())
@@ -267,8 +278,11 @@ class Attachments:
             upload.ended = True
             del self._uploads[number]
             self.shelf.refund(upload.owner, upload.incoming.size)
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(upload.incoming.abort)
+            try:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(upload.incoming.abort)
+            except OSError as exc:  # the next start tries again
+                self._on_trouble(f"an upload could not be removed: {exc}")
 
     async def _release(self, params: messages.Release, context: Context) -> Nothing:
         digest = digests.parse(params.blob, "blob")
@@ -285,21 +299,28 @@ class Attachments:
             raise invalid("offset", "expected 0 or more", param="offset")
         if not 0 < params.size <= limits.PIECE_BYTES_MAX:
             raise invalid("size", f"expected 1 to {limits.PIECE_BYTES_MAX} bytes", param="size")
-        async with self._reading_of(context.peer, limits.READS_MAX):
+        async with self._reading_of(context.peer, limits.READS_MAX) as reading:
             await _drained(context.peer)
             piece = None
             entry = self.shelf.find(digest, params.key, trio.current_time())
             if entry is None and params.node not in ("", self._node):
                 self._busy.set()
                 piece = await self.far.piece(
-                    digest, params.key, params.node, params.offset, params.size
+                    digest,
+                    params.key,
+                    params.node,
+                    params.offset,
+                    params.size,
+                    _owner(context.peer),
                 )
                 await self._remove_gone()
                 entry = self.shelf.find(digest, params.key, trio.current_time())
             if piece is None:
                 if entry is None:
                     raise _missing(digest, params.node or self._node)
-                piece = await self._here(entry, params.offset, params.size)
+                async with reading.turn:  # nothing waits between its release and the answer
+                    await _drained(context.peer)
+                    piece = await self._here(entry, params.offset, params.size)
             return messages.Piece(data=piece[0], eof=piece[1])
 
     async def _here(self, entry: Entry, offset: int, count: int) -> tuple[bytes, bool]:
@@ -310,10 +331,13 @@ class Attachments:
             await self._check(entry)
             data = await trio.to_thread.run_sync(self._store.piece, entry.digest, offset, count)
         except PlatformError as exc:
-            if exc.code == "corrupt":
-                self._on_trouble(f"the attachment {entry.digest} is damaged and was removed")
-                self.shelf.discard(entry.digest)
-                await self._remove_gone()
+            if exc.code != "corrupt":
+                raise
+            if self.shelf.get(entry.digest) is not entry:  # released while it was being read
+                raise _missing(entry.digest, self._node) from None
+            self._on_trouble(f"the attachment {entry.digest} is damaged and was removed")
+            self.shelf.discard(entry.digest)
+            await self._remove_gone()
             raise
         return data, offset + len(data) >= entry.size
 
@@ -326,20 +350,25 @@ class Attachments:
                     if not entry.checked:
                         await trio.to_thread.run_sync(self._store.check, entry.digest)
                         entry.checked = True
+                except PlatformError:
+                    if not entry.checked:  # else it was stored again meanwhile, and is whole
+                        raise
                 finally:
                     self._checking.pop(entry.digest, None)
 
     @asynccontextmanager
-    async def _reading_of(self, peer: Peer, most: int) -> AsyncIterator[None]:
-        reads = self._reading.get(peer, 0)
-        if reads >= most:
-            raise PlatformError("limit-exceeded", f"{reads} reads of yours are under way already")
-        self._reading[peer] = reads + 1
+    async def _reading_of(self, peer: Peer, most: int) -> AsyncIterator[Reading]:
+        reading = self._reading.get(peer) or Reading()
+        if reading.count >= most:
+            text = f"{reading.count} reads of yours are under way already"
+            raise PlatformError("limit-exceeded", text)
+        self._reading[peer] = reading
+        reading.count += 1
         try:
-            yield
+            yield reading
         finally:
-            self._reading[peer] -= 1
-            if not self._reading[peer]:
+            reading.count -= 1
+            if not reading.count:
                 del self._reading[peer]
 
     async def _info(self, params: messages.Info, context: Context) -> messages.InfoResult:
@@ -360,7 +389,7 @@ class Attachments:
             raise invalid("offset", "expected 0 or more", param="offset")
         if not 0 <= params.size <= limits.FETCH_BYTES:
             raise invalid("size", f"expected 0 to {limits.FETCH_BYTES} bytes", param="size")
-        async with self._reading_of(context.peer, limits.SERVED_MAX):
+        async with self._reading_of(context.peer, limits.SERVED_MAX) as reading, reading.turn:
             await _drained(context.peer)
             entry = self.shelf.find(digest, params.key, trio.current_time())
             if entry is None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from paas.base.errors import PlatformError
+from paas.base.errors import PlatformError, invalid
 from paas.blob import limits, messages
 from paas.blob.shelf import COPY, Shelf
 from paas.blob.store import AttachmentStore
@@ -40,6 +40,9 @@ class _Flight:
     digest: str
     key: str
     node: str
+    reader: str
+    """Whose question began it."""
+
     wanted: int = 0
     used_s: float = 0.0
     size: int | None = None
@@ -105,35 +108,53 @@ class Far:
         return (await self._ask(digest, key, node, 0, 0)).size
 
     async def piece(
-        self, digest: str, key: str, node: str, offset: int, count: int
+        self, digest: str, key: str, node: str, offset: int, count: int, reader: str
     ) -> tuple[bytes, bool] | None:
         """Bytes from `offset` on, and whether they are the last; waits until they have come.
 
         None: all of it is here now, verified.  Raises what made the fetch fail.
         """
-        flight = self._flights.get((digest, key, node)) or self._begin(digest, key, node)
+        flight = self._flights.get((digest, key, node)) or self._begin(digest, key, node, reader)
         flight.waiting += 1
+        given: bytes | None = None
         try:
-            flight.wanted = max(flight.wanted, offset + count)
-            flight.ring()
-            while not flight.done:
+            while not flight.done and given is None:
+                if flight.size is not None:
+                    self._want(flight, offset, count)
                 if not flight.closing and offset + count < min(flight.have + 1, flight.size or 0):
-                    return await self._give(flight, offset, count), False
-                await flight.bell.wait()
+                    given = await self._give(flight, offset, count)
+                else:
+                    await flight.bell.wait()
         finally:
             flight.used_s = trio.current_time()
             flight.waiting -= 1
+        if given is not None:
+            return given, False
         if flight.error is not None:
             error = flight.error
             raise PlatformError(error.code, error.message, hint=error.hint, **error.data)
         return None
 
     @staticmethod
-    async def _give(flight: _Flight, offset: int, count: int) -> bytes:
+    def _want(flight: _Flight, offset: int, count: int) -> None:
+        """A reader asks for this; who asks for what is not there makes nobody fetch."""
+        assert flight.size is not None
+        if offset > flight.size:
+            raise invalid("offset", f"expected at most {flight.size}, its size", param="offset")
+        if offset + count > flight.wanted:
+            flight.wanted = offset + count
+            flight.ring()
+
+    @staticmethod
+    async def _give(flight: _Flight, offset: int, count: int) -> bytes | None:
+        """None: the fetch has failed, and its file has gone."""
         assert flight.upload is not None
         flight.reading += 1
         try:
             return await trio.to_thread.run_sync(flight.upload.piece, offset, count)
+        except FileNotFoundError:
+            flight.closing = True
+            return None
         finally:
             flight.reading -= 1
             flight.ring()
@@ -146,7 +167,13 @@ class Far:
 
     # -- one fetch -------------------------------------------------------------------------------
 
-    def _begin(self, digest: str, key: str, node: str) -> _Flight:
+    def _begin(self, digest: str, key: str, node: str, reader: str) -> _Flight:
+        theirs = sum(flight.reader == reader for flight in self._flights.values())
+        if theirs >= limits.FETCHES_OF_READER_MAX:
+            raise PlatformError(
+                "limit-exceeded",
+                f"{theirs} attachments of other nodes are being fetched for you; try later",
+            )
         if len(self._flights) >= limits.FETCHES_MAX:
             raise PlatformError(
                 "limit-exceeded",
@@ -154,7 +181,7 @@ class Far:
             )
         if self._nursery is None:
             raise PlatformError("unavailable", "the hub is being stopped")
-        flight = _Flight(digest, key, node, used_s=trio.current_time())
+        flight = _Flight(digest, key, node, reader, used_s=trio.current_time())
         self._flights[digest, key, node] = flight
         self._nursery.start_soon(self._fly, flight)
         return flight
@@ -183,7 +210,7 @@ class Far:
         async with self._disk:
             entry = self._shelf.get(digest)
             if entry is not None:  # the same bytes, stored here by another
-                self._shelf.check_room(digest)
+                self._shelf.check_room(digest, COPY, trio.current_time())
                 self._shelf.add(digest, entry.size, key, COPY, trio.current_time(), checked=False)
                 return
         self._shelf.charge(COPY, size, trio.current_time())
@@ -191,10 +218,11 @@ class Far:
             self._check_disk()
             flight.upload = await trio.to_thread.run_sync(self._store.begin, size)
             flight.size = size
+            flight.ring()
             await self._pull(flight, flight.upload)
             await self._still(flight)
             async with self._disk:
-                self._shelf.check_room(digest)
+                self._shelf.check_room(digest, COPY, trio.current_time())
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(
                         self._store.keep, flight.upload, digest, key, COPY
@@ -230,7 +258,7 @@ class Far:
         assert size is not None
         come: dict[int, bytes | PlatformError] = {}
         asked = 0
-        failure: PlatformError | None = None
+        failure: PlatformError | OSError | None = None
         async with trio.open_nursery() as nursery:
             while upload.size < size and failure is None:
                 ahead = min(flight.wanted + limits.FETCH_AHEAD_BYTES, size)
@@ -245,7 +273,11 @@ class Far:
                 elif isinstance(data, PlatformError):
                     failure = data
                 else:
-                    await trio.to_thread.run_sync(upload.write, data)
+                    try:
+                        self._check_disk()
+                        await trio.to_thread.run_sync(upload.write, data)
+                    except (PlatformError, OSError) as exc:  # raised here, it would be in a group
+                        failure = exc
                     flight.ring()
             nursery.cancel_scope.cancel()
         if failure is not None:

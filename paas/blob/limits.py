@@ -37,18 +37,23 @@ UPLOAD_IDLE_S = 60.0
 SWEEP_PERIOD_S = 5.0
 """How often to look for what is to be removed, while there is anything."""
 
+ENTRIES_OF_OWNER_MAX = 2_000
+"""Attachments of one owner: else one that stores tiny ones would leave no places to the others."""
+
 UPLOADS_MAX = 64
 UPLOADS_OF_OWNER_MAX = 8
 """Uploads under way, on a node and of one owner."""
 
-APPENDS_WAITING_MAX = 4
-"""Pieces of one upload that may wait for their turn, or that are being written."""
+APPENDS_WAITING_MAX = 2
+"""Pieces of one upload that may wait for their turn, or that are being written: with all uploads,
+128 MiB of a node's memory at the very most."""
 
 READS_MAX = 8
 """Reads that one connection may have under way: a component has one connection."""
 
-LINK_PAUSE_BYTES = 4 * MIB
-"""A piece is not answered while so much waits for its reader on the way."""
+LINK_PAUSE_BYTES = MIB
+"""No piece is read from the disk while so much waits for its reader on the way; and pieces for one
+reader are read one after the other, so what a reader that takes nothing costs is this and one."""
 
 LINK_POLL_S = 0.01
 """How often to look whether the reader has caught up."""
@@ -72,7 +77,8 @@ FETCH_IDLE_S = 30.0
 """A fetch whose readers have asked for nothing for so long ends, and what has come is removed."""
 
 FETCHES_MAX = 32
-"""Attachments that one node fetches at the same time."""
+FETCHES_OF_READER_MAX = 8
+"""Attachments that one node fetches at the same time, in all and begun by one reader."""
 
 SERVED_MAX = 64
 """Pieces that one node reads for another at the same time."""
@@ -86,7 +92,8 @@ KEY_BYTES = 16
 """Random bytes of a key: who does not know it cannot read, even if he knows the content."""
 
 assert PIECE_BYTES_MAX * 2 < FRAME_BYTES_MAX, "also in base64"
-assert LINK_PAUSE_BYTES + READS_MAX * PIECE_BYTES_MAX < OUTBOX_BYTES_MAX
-assert LINK_PAUSE_BYTES + SERVED_MAX * FETCH_BYTES // 2 < OUTBOX_BYTES_MAX
+assert LINK_PAUSE_BYTES + 2 * PIECE_BYTES_MAX + FETCHES_MAX * FETCH_BYTES < OUTBOX_BYTES_MAX
+assert FETCHES_OF_READER_MAX >= READS_MAX, "each of a reader's reads may be of another attachment"
+assert ENTRIES_OF_OWNER_MAX < ENTRIES_MAX
 assert FETCH_WINDOW_BYTES < FETCH_AHEAD_BYTES < OWNER_BYTES_MAX < NODE_BYTES_MAX
 assert ENDED_KEPT_S <= CACHED_S <= YIELDS_S < KEPT_S

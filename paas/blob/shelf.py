@@ -82,6 +82,7 @@ class Shelf:
         self._node_max = node_bytes_max
         self._entries: dict[str, Entry] = {}
         self._used: dict[str, int] = {}
+        self._of: dict[str, dict[tuple[str, str], None]] = {}  # owner -> its (digest, key)
         self._gone: list[Gone] = []
         self.total = 0
 
@@ -124,13 +125,7 @@ class Shelf:
             self._used.pop(owner, None)
 
     def _make_room(self, owner: str, size: int, now_s: float) -> None:
-        idle = sorted(
-            (grant.used_s, entry.digest, key)
-            for entry in self._entries.values()
-            for key, grant in entry.grants.items()
-            if grant.owner == owner and now_s - grant.used_s >= limits.YIELDS_S
-        )
-        for _, digest, key in idle:
+        for digest, key in self._idle(owner, now_s):
             if self.used(owner) + size <= self._owner_max:
                 break
             self._drop(self._entries[digest], key)
@@ -144,8 +139,19 @@ class Shelf:
                 limit=self._owner_max,
             )
 
+    def _idle(self, owner: str, now_s: float) -> list[tuple[str, str]]:
+        """What of an owner makes room for its own, what was not used for longest first."""
+        uses = [
+            (self._entries[digest].grants[key].used_s, digest, key)
+            for digest, key in self._of.get(owner, {})
+        ]
+        idle = sorted(use for use in uses if now_s - use[0] >= limits.YIELDS_S)
+        return [(digest, key) for _, digest, key in idle]
+
     def _drop_copies(self, size: int) -> None:
-        copies = sorted((e.used_s, e.digest) for e in self._entries.values() if e.copied)
+        some = dict.fromkeys(digest for digest, _ in self._of.get(COPY, {}))
+        entries = [self._entries[digest] for digest in some]
+        copies = sorted((e.used_s, e.digest) for e in entries if e.copied)
         for _, digest in copies:
             if self.total + size <= self._node_max:
                 return
@@ -170,8 +176,18 @@ class Shelf:
                     return key
         return ""
 
-    def check_room(self, digest: str) -> None:
-        """May one more grant be added?  Raises `limit-exceeded`."""
+    def check_room(self, digest: str, owner: str, now_s: float) -> None:
+        """May this owner get one more grant?  Raises `limit-exceeded`."""
+        theirs = self._of.get(owner, {})
+        if owner != COPY and len(theirs) >= limits.ENTRIES_OF_OWNER_MAX:
+            for old, key in self._idle(owner, now_s)[:1]:
+                self._drop(self._entries[old], key)
+            if len(theirs) >= limits.ENTRIES_OF_OWNER_MAX:
+                raise PlatformError(
+                    "limit-exceeded",
+                    f"{len(theirs)} attachments of one owner are stored",
+                    hint="wait until some have been read, or release them: blob.release",
+                )
         entry = self._entries.get(digest)
         if entry is None and len(self._entries) >= limits.ENTRIES_MAX:
             raise PlatformError(
@@ -193,6 +209,7 @@ class Shelf:
         entry.checked = entry.checked or checked
         charged = entry.owned(owner)
         entry.grants[key] = Grant(owner, now_s)
+        self._of.setdefault(owner, {})[digest, key] = None
         self._count(owner, 0 if charged else size, size if new else 0)
         return entry
 
@@ -241,6 +258,10 @@ class Shelf:
 
     def _drop(self, entry: Entry, key: str) -> None:
         grant = entry.grants.pop(key)
+        theirs = self._of[grant.owner]
+        del theirs[entry.digest, key]
+        if not theirs:
+            del self._of[grant.owner]
         last = not entry.grants
         if last:
             del self._entries[entry.digest]

@@ -74,12 +74,19 @@ class AttachmentStore:
     def keep(self, upload: Incoming, digest: str, key: str, owner: str) -> None:
         """The upload is whole: keep it, with this grant unless it is a copy.
 
-        Raises `corrupt` when it has another digest; then nothing of it stays.
+        Raises `corrupt` when it has another digest, or `storage-full`; then nothing of it stays.
         """
         content = digests.parse(digest)
+        new = not self._blobs.has(content)
         upload.commit(content)
-        if owner != COPY:
+        if owner == COPY:
+            return
+        try:
             self.grant(digest, key, owner)
+        except BaseException:
+            if new:  # nobody could ever read it, nor would anybody remove it
+                self.delete(digest)
+            raise
 
     def grant(self, digest: str, key: str, owner: str) -> None:
         """One more key to a content that is here."""

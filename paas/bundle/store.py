@@ -66,8 +66,13 @@ class Incoming:
         return self._summer.digest()
 
     def piece(self, offset: int, count: int) -> bytes:
-        """At most `count` of the bytes received so far."""
-        return os.pread(self._open(), min(count, max(0, self.size - offset)), offset)
+        """At most `count` of the bytes received so far.
+
+        By a descriptor of its own: a write that fails in another thread closes the upload's, whose
+        number may be another file's by then.  Raises FileNotFoundError after the end.
+        """
+        with self._path.open("rb") as file:
+            return os.pread(file.fileno(), min(count, max(0, self.size - offset)), offset)
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes received so far, to check them before they are kept."""

@@ -81,9 +81,13 @@ def save(session: Session, items: list[dict[str, Any]], folder: Path) -> list[Pa
         saved = []
         for item in items:
             path, file = _create(folder, safe_name(item.get("name")))
-            with file:
-                for piece in _pieces(session, item):
-                    file.write(piece)
+            try:
+                with file:
+                    for piece in _pieces(session, item):
+                        file.write(piece)
+            except BaseException:  # half a file would look like a whole one
+                path.unlink(missing_ok=True)
+                raise
             saved.append(path)
     except OSError as exc:
         raise PlatformError("invalid", f"--save {folder}: {exc.strerror}") from None

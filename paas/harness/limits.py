@@ -54,6 +54,9 @@ LAST_WORDS_S = 1.0
 
 READ_BYTES = 65_536
 
+EARLY_BYTES = 8 << 10
+"""So much is handed to the kernel before the turn of the loop has ended."""
+
 BATCH_BYTES = 64 << 10
 BATCH_PERIOD_S = 0.05
 """Records leave when so much has gathered, or this long after the first of them."""

@@ -1,7 +1,8 @@
 """The harness's event loop: one epoll, callbacks by descriptor, everything sent once a turn.
 
 A turn: wait, let the ready descriptors feed the core, do the core's effects, then hand every outbox
-to the kernel in one call each.  So forty messages that arrived together leave together.  A whole
+to the kernel in one call each.  So forty messages that arrived together leave together; of four
+hundred, the first leave before the last are looked at (outbox.py).  A whole
 framework would cost more memory than everything else in here; this is all that is needed.
 """
 
@@ -98,6 +99,8 @@ class Stream:
         self._outbox = outbox
         self._on_ready: OnReady | None = None
         self._blocked = False
+        self._broken = False
+        outbox.on_many = self.flush
 
     def listen(self, on_ready: OnReady | None) -> None:
         """Who is called when there is something to read; None pauses."""
@@ -120,6 +123,8 @@ class Stream:
 
     def flush(self) -> bool:
         """Hand the outbox to the kernel; false when the peer is gone."""
+        if self._broken:
+            return False
         if self.closed or self._blocked or not self._outbox.bytes:
             return True
         data = self._outbox.take()
@@ -128,6 +133,7 @@ class Stream:
         except BlockingIOError:
             sent = 0
         except OSError:
+            self._broken = True
             return False
         if sent < len(data):
             self._outbox.put_back(data[sent:])
@@ -142,6 +148,7 @@ class Stream:
     def close(self) -> None:
         if not self.closed:
             self.closed = True
+            self._outbox.on_many = None
             self._poller.forget(self._fd)
             self._socket.close()
 

@@ -315,6 +315,12 @@ class Hub:
         self.signals.node_down(node)
 
     async def run(self) -> None:
+        """Whatever is not done at once, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.router.ring_builder.run)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
         """Look after slow watchers, slow links and times to live, while there are any."""
         parts = (self.desk, self.signals, self.attributes)
         while True:

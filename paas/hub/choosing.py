@@ -3,7 +3,8 @@
     members, in joining order ──way()──> available and allowed ──selector──> one
 
 `way(member)` is the router's: the route to a member that is available and that the caller may talk
-to, else None.  `hash` asks for the ways it needs along its ring; the others look at all members.
+to, else None.  `hash` asks for the ways it needs along its ring, and raises `RingUnfinished` while
+there is none (ring_building.py); the others look at all members.
 Whatever is asked of other hubs (loads, distances) is asked in passing and not waited for.
 """
 
@@ -35,7 +36,7 @@ class Chooser:
     def __init__(self, loads: Loads, attributes: DurableAttributes | None = None) -> None:
         self._loads = loads
         self.attributes = attributes
-        self._rings = Rings()
+        self.rings = Rings()
         self._turns: Mapping[str, Turns] = {
             word: Turns() for word in ("any", "nearest", "least-loaded", "attribute")
         }
@@ -43,7 +44,7 @@ class Chooser:
     def one(self, group: str, selector: Selector, members: Sequence[str], way: Way) -> Route | None:
         """The way to the chosen member; None when none can be reached."""
         if selector.word == "hash":
-            for member in self._rings.owners(group, members, selector.key):
+            for member in self.rings.owners(group, members, selector.key):
                 route = way(member)
                 if route is not None:
                     return route
@@ -105,10 +106,10 @@ class Chooser:
 
     def groups(self) -> set[str]:
         """The groups that something is remembered of."""
-        return self._rings.groups().union(*(turns.groups() for turns in self._turns.values()))
+        return self.rings.groups().union(*(turns.groups() for turns in self._turns.values()))
 
     def forget(self, group: str) -> None:
         """The group has no members any more."""
-        self._rings.forget(group)
+        self.rings.forget(group)
         for turns in self._turns.values():
             turns.forget(group)

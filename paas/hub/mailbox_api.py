@@ -17,6 +17,7 @@ from paas.hub import limits
 from paas.hub import mailbox_messages as messages
 from paas.hub.mailbox import MailboxState, virtual_node_of
 from paas.hub.mailbox_box import Box, Stored
+from paas.hub.mailbox_claims import MailboxClaims
 from paas.hub.mailbox_commands import (
     ConfigureGroup,
     DiscardMessages,
@@ -65,6 +66,7 @@ class MailboxPart:
         self._staleness = staleness
         self.postman = Postman(around.state, around.log)
         self.mailboxes = Mailboxes(around, ring, on_bug)
+        self.claims = MailboxClaims(around.state, groups, ring)
 
     def register(self, dispatcher: Dispatcher) -> None:
         dispatcher.task(messages.CONFIGURE_GROUP, self._configure)

@@ -38,7 +38,7 @@ from paas.hub.mailbox import MailboxState
 from paas.hub.mailbox_box import Box, Stored
 from paas.hub.mailbox_commands import AckMessages, FailMessage
 from paas.hub.mailbox_courier import Courier
-from paas.hub.messages import Forward, MessageMark
+from paas.hub.messages import Forward, MailboxClaim, MessageMark
 from paas.hub.routes import Answer
 
 PROPOSE_TIMEOUT_S = 10.0
@@ -173,6 +173,7 @@ class MailboxKeeper:
             timeout=self.box.settings.timeout_s,
             trace=stored.trace or None,
             message=MessageMark(id=stored.id, attempt=attempt),
+            kept=MailboxClaim(group=self.box.group, epoch=self.epoch),
         )
         try:
             self._around.deliveries.deliver(message, partial(self._answer, stored, member))

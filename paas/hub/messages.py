@@ -201,6 +201,13 @@ class MessageMark(Message, frozen=True, kw_only=True, omit_defaults=False):
     attempt: int
 
 
+class MailboxClaim(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Of a message from a durable mailbox: the group, and since when the sender is its primary."""
+
+    group: str
+    epoch: int
+
+
 class Forward(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"from_": "from"}):
     """From hub to hub: run an operation of a component of your node; as a notification, a cast.
 
@@ -216,6 +223,8 @@ class Forward(Params, frozen=True, kw_only=True, omit_defaults=False, rename={"f
     load: bool = False
     """Say in the answer (`load`) how many calls wait for the component."""
     message: MessageMark | msgspec.UnsetType = msgspec.UNSET
+    kept: MailboxClaim | msgspec.UnsetType = msgspec.UNSET
+    """With `message`: by what right it comes from this node."""
 
 
 class Forwarded(Message, frozen=True, kw_only=True, omit_defaults=False):

@@ -36,8 +36,10 @@ from paas.hub import limits, selection
 from paas.hub.authorisation import Rights, Unrestricted
 from paas.hub.choosing import Chooser, Way
 from paas.hub.loads import Loads
+from paas.hub.mailbox_claims import Claims, NoMailboxes
 from paas.hub.messages import Call, CallResult, Cast, CastResult, Forward, MemberReply
 from paas.hub.postman import Postman
+from paas.hub.ring_building import RingBuilder
 from paas.hub.routes import Attachment, Far, Links, NoLinks, Route
 from paas.hub.traces import Traces
 from paas.rpc.dispatch import remaining_s
@@ -110,8 +112,13 @@ class Router:
         self._rights = rights or Unrestricted()
         self._loads = Loads(clock)
         self.chooser = Chooser(self._loads)
+        self.ring_builder = RingBuilder(self.chooser.rings, clock)
         self.postman: Postman | None = None
         """Takes casts to groups that have a durable mailbox."""
+
+        self.claims: Claims = NoMailboxes()
+        """Judges other hubs that deliver for such groups."""
+
         self.calls = 0
         self.casts = 0
         self.refused = 0
@@ -165,6 +172,12 @@ class Router:
         timeout_s = remaining_s(params, self._clock)
         self.calls += 1
         self._check_caller(peer)
+        if params.selector.startswith("hash:"):
+            self.ring_builder.attempt(self._call_traced, peer, request, params, timeout_s)
+        else:
+            self._call_traced(peer, request, params, timeout_s)
+
+    def _call_traced(self, peer: Peer, request: Request, params: Call, timeout_s: float) -> None:
         if params.trace is not None or self.traces.rate:
             self.traces.hop(self._call, peer, request, params, timeout_s)
         else:
@@ -212,6 +225,12 @@ class Router:
         timeout_s = remaining_s(params, self._clock)
         self.casts += 1
         self._check_caller(peer)
+        if params.selector.startswith("hash:"):
+            self.ring_builder.attempt(self._cast_traced, peer, request, params, timeout_s)
+        else:
+            self._cast_traced(peer, request, params, timeout_s)
+
+    def _cast_traced(self, peer: Peer, request: Request, params: Cast, timeout_s: float) -> None:
         if params.trace is not None or self.traces.rate:
             self.traces.hop(self._cast, peer, request, params, timeout_s)
         else:
@@ -257,9 +276,10 @@ class Router:
         attachment = self._attached.get(message.component)
         if attachment is None or not attachment.ready or not self._may_run():
             raise self._not_here(message.component, message.component)
-        # A message of a mailbox comes from the mailbox's primary, wherever its sender lives.
-        is_kept = message.message is not msgspec.UNSET
-        node = "" if is_kept else peer.info.get("node", "?")
+        node = peer.info.get("node", "?")
+        if message.message is not msgspec.UNSET:
+            self.claims.check(node, message)
+            node = ""  # from the mailbox's primary, wherever its sender lives
         self._rights.check_forwarded(
             node, message.from_, message.component, message.operation, message.object
         )

@@ -347,12 +347,17 @@ class _HttpConnection:
             return HttpProblem(500, "the server failed at this request").response()
 
     async def _watch_for_end(self, handling: trio.CancelScope) -> None:
-        """Once the body is there: if the caller goes, its request is pointless."""
+        """Once the body is there: if the caller goes, its request is pointless.
+
+        What it sends ahead waits its turn, in memory as far as one piece goes; who sends more
+        than that ahead is looked at again when it is that request's turn.
+        """
         await self._body_read.wait()
-        if self._h11.trailing_data[0]:
-            return  # it has more to say, so it is there; that waits its turn
         try:
-            if await self._receive():
+            while len(self._h11.trailing_data[0]) < PIECE_BYTES:
+                if not await self._receive():
+                    break
+            else:
                 return
         except _ENDS:
             pass

@@ -27,8 +27,10 @@ from paas.base.limits import OUTBOX_BYTES_MAX
 
 READ_BYTES = 65_536
 
-CORK_BYTES_MAX = 1 << 20
-"""Bytes that a cork gathers for one link before they are handed to the kernel all the same."""
+CORK_BYTES_MAX = 8 << 10
+"""Bytes that a cork gathers for one link before they are handed to the kernel all the same: who
+reads them can begin, on another core, while we still digest the rest of what has arrived.
+"""
 
 CHUNK_BYTES = 256 << 10
 """Bytes handed to the kernel at once."""

@@ -27,10 +27,15 @@ from contextlib import suppress
 import trio
 
 from paas.base.limits import OUTBOX_BYTES_MAX
-from paas.rpc.link import CORK_BYTES_MAX, READ_BYTES, _Gathering
+from paas.rpc.link import READ_BYTES, _Gathering
 
 RECORD_BYTES = 16_384
 """Most that one record carries (RFC 8446 §5.1)."""
+
+TURN_BYTES_MAX = 1 << 20
+"""Bytes that are gathered in one turn of the event loop before they are encrypted all the same."""
+
+assert TURN_BYTES_MAX < OUTBOX_BYTES_MAX
 
 
 class _Turns(trio.abc.Instrument):
@@ -204,7 +209,7 @@ class TlsLink(_Gathering):
         if self._last_turn != self._turns.number:
             self._last_turn = self._turns.number
             self._send()
-        elif self._outbox_bytes >= CORK_BYTES_MAX:
+        elif self._outbox_bytes >= TURN_BYTES_MAX:
             self._send()
         elif not self._waiting:
             self._waiting = True

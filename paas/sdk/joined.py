@@ -15,7 +15,7 @@ import ast
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CHAPTERS = ("wire", "values", "api", "core", "threads")
+CHAPTERS = ("wire", "values", "api", "events", "core", "threads")
 LATER = ("awaiting", "aio", "nursery")
 EXPORTED = (
     *("AsyncComponent", "Attachment", "Call", "Component", "ComponentError", "Pending", "Result"),

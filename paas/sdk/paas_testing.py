@@ -12,6 +12,8 @@
 with `PAAS_SOCKET` naming a socket of its own, and waits until it is ready.  `paas test` puts this
 file and the SDK beside a copy of the sources and runs their tests there.
 
+A component that speaks msgpack is spoken to in msgpack, which needs that package here too.
+
 What the component asks waits for `expect`, unless `on` has said how it is answered; only what needs
 no thought is answered by itself: records (`logs`), joining and leaving, watches, attributes.
 """
@@ -29,13 +31,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 __all__ = ["Harness", "HarnessError", "Pending", "Request"]
 
 PATIENCE_S = 10.0
 COMMAND_VARIABLE = "PAAS_TEST_COMMAND"
+_JSON_BEGINS = [b"", *(bytes([code]) for code in b"{[ \t\r\n")]
 
 
 class HarnessError(Exception):
@@ -82,7 +85,7 @@ class Pending:
             raise HarnessError(str(data.pop("code", "")), answer["error"]["message"], data)
         result: dict[str, Any] = answer["result"]
         for item in result.get("attachments") or []:
-            if "data" in item:
+            if isinstance(item.get("data"), str):
                 item["data"] = base64.b64decode(item["data"])
         return result
 
@@ -125,6 +128,10 @@ class Harness:
         self._changed = threading.Condition()
         self._send_lock = threading.Lock()
         self._channel: socket.socket | None = None
+        self._listener: socket.socket | None = None
+        self._folder = ""
+        self._binary = False
+        self._wrong: Exception | None = None
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
         self._ready = False
@@ -142,6 +149,15 @@ class Harness:
 
     def start(self) -> None:
         """Start the program, and wait until it says that it is ready."""
+        try:
+            self._start()
+            if self._wait_ready:
+                self.await_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="paas-test-")
         path = os.path.join(self._folder, "component.sock")
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -150,21 +166,22 @@ class Harness:
         environment = {**os.environ, **self.environment}
         environment.update(PAAS_SOCKET=path, PAAS_COMPONENT_ID=self.component)
         environment.pop("PAAS_FD", None)
-        self._process = subprocess.Popen(
-            self.command,
-            cwd=self.directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise HarnessError("", f"cannot start {self.command}: {exc}") from exc
         threading.Thread(target=self._accept, daemon=True).start()
         threading.Thread(target=self._listen_to_output, daemon=True).start()
-        if self._wait_ready:
-            self.await_ready()
 
     def await_ready(self, timeout: float = PATIENCE_S) -> None:
         self._until(lambda: self._ready, timeout, "the component did not say that it is ready")
@@ -191,6 +208,8 @@ class Harness:
                 process.wait()
         for sock in (self._listener, self._channel):
             if sock is not None:
+                with contextlib.suppress(OSError):  # wakes who waits for it
+                    sock.shutdown(socket.SHUT_RDWR)
                 sock.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -207,11 +226,12 @@ class Harness:
         Options: `object`, `attachments` (with bytes as `data`), `sender`, `timeout`, `trace`, and
         `message={"id": …, "attempt": …}` for one from a durable mailbox.
         """
-        return Pending(self, self._ask("component.invoke", _invocation(operation, inputs, options)))
+        params = _invocation(operation, inputs, options, self._binary)
+        return Pending(self, self._ask("component.invoke", params))
 
     def cast(self, operation: str, inputs: Any = None, **options: Any) -> None:
         """Tell it to run an operation; nobody waits."""
-        params = {**_invocation(operation, inputs, options), "oneway": True}
+        params = {**_invocation(operation, inputs, options, self._binary), "oneway": True}
         self._send({"method": "component.invoke", "params": params})
 
     def expect(self, method: str, timeout: float = PATIENCE_S, **params: Any) -> Request:
@@ -264,12 +284,26 @@ class Harness:
         return identity
 
     def _send(self, message: dict[str, Any]) -> None:
-        text = json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":"))  # as the real one
-        line = text.encode() + b"\n"
+        self._send_many(message)
+
+    def _bytes_of(self, message: dict[str, Any]) -> bytes:
+        whole = {"jsonrpc": "2.0", **message}
+        if self._binary:
+            body: bytes = __import__("msgpack").packb(whole)
+            return len(body).to_bytes(4, "big") + body
+        return json.dumps(whole, separators=(",", ":")).encode() + b"\n"  # as the real one
+
+    def _send_many(self, *messages: dict[str, Any]) -> None:
+        """Several in one write."""
+        data = b"".join([self._bytes_of(message) for message in messages])
         with self._send_lock:
             if self._channel is None:
                 raise HarnessError("", f"the component has not connected{self._said()}")
-            self._channel.sendall(line)
+            try:
+                self._channel.sendall(data)
+            except OSError as exc:
+                text = f"the component has closed its channel ({exc}){self._said()}"
+                raise HarnessError("", text) from exc
 
     def _await_answer(self, identity: int, timeout: float) -> dict[str, Any]:
         answer: dict[str, Any] = self._until(
@@ -281,6 +315,9 @@ class Harness:
         end_s = time.monotonic() + timeout
         with self._changed:
             while not (found := condition()):
+                if self._wrong is not None:
+                    wrong, self._wrong = self._wrong, None
+                    raise wrong
                 left_s = end_s - time.monotonic()
                 if left_s <= 0 or self._closed:
                     asked = ", ".join(r.method for r in self._requests) or "nothing"
@@ -309,21 +346,33 @@ class Harness:
             self._changed.notify_all()
 
     def _accept(self) -> None:
+        assert self._listener is not None
         try:
-            self._channel, _ = self._listener.accept()
-        except OSError:
-            return
-        self._ask("component.configure", {"configuration": self.configuration})
-        try:
-            for line in self._channel.makefile("rb"):
-                if line.strip():
-                    self._take(json.loads(line))
-        except (OSError, ValueError) as exc:
-            self.output.append(f"the harness could not read the component: {exc}\n")
+            channel, _ = self._listener.accept()
+            self._binary = channel.recv(1, socket.MSG_PEEK) not in _JSON_BEGINS
+            self._channel = channel
+            self._ask("component.configure", {"configuration": self.configuration})
+            for message in self._messages(channel):
+                self._take(message)
+        except (OSError, ValueError, KeyError, ImportError, HarnessError) as exc:
+            self.output.append(f"the harness could not read the component: {exc!r}\n")
         self._end()
+
+    def _messages(self, channel: socket.socket) -> Iterator[dict[str, Any]]:
+        with channel.makefile("rb") as stream:
+            if self._binary:
+                library = __import__("msgpack")
+                while head := stream.read(4):
+                    yield library.unpackb(stream.read(int.from_bytes(head, "big")))
+            else:
+                for line in stream:
+                    if line.strip():
+                        yield json.loads(line)
 
     def _take(self, message: dict[str, Any]) -> None:
         with self._changed:
+            if not isinstance(message, dict) or not {"method", "id"} & message.keys():
+                raise ValueError(f"this is no message: {str(message)[:200]}")
             if "method" not in message:
                 self._answers[message["id"]] = message
             elif message["method"] == "rpc.cancel":
@@ -341,7 +390,11 @@ class Harness:
         method, params = request.method, request.params
         if method in self._scripts:
             answer = self._scripts[method]
-            request.answer(answer(params) if callable(answer) else answer)
+            try:
+                request.answer(answer(params) if callable(answer) else answer)
+            except Exception as exc:  # of the test's: raised where it waits
+                self._wrong = exc
+                request.fail("failed", f"{type(exc).__name__}: {exc}")
             return True
         known = getattr(self, "_on_" + method.replace(".", "_"), None)
         if known is not None:
@@ -391,7 +444,9 @@ class Harness:
         self.watches.pop(params["watch"], None)
 
 
-def _invocation(operation: str, inputs: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _invocation(
+    operation: str, inputs: Any, options: dict[str, Any], binary: bool
+) -> dict[str, Any]:
     params: dict[str, Any] = {
         "operation": operation,
         "object": options.get("object", ""),
@@ -401,7 +456,7 @@ def _invocation(operation: str, inputs: Any, options: dict[str, Any]) -> dict[st
     }
     if options.get("attachments"):
         params["attachments"] = [
-            {**item, "data": base64.b64encode(item["data"]).decode()}
+            {**item, "data": item["data"] if binary else base64.b64encode(item["data"]).decode()}
             for item in options["attachments"]
         ]
     for name in ("trace", "message"):

@@ -75,19 +75,24 @@ def method(
     return declared
 
 
+_UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
 def decode(body: bytes, kind: type[P]) -> P:
     """Typed decoding of message parameters; raises `invalid` naming the field."""
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except msgspec.ValidationError as exc:
-        if "Expected `bytes`, got `str`" in str(exc):
-            # Said in JSON, where binary data is base64: conversion knows that, decoding does not.
-            return convert(msgspec.msgpack.decode(body), kind)
-        raise _invalid(exc) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise PlatformError(
-            "invalid", "params: not decodable", field="params", param="params"
-        ) from None
+        if "Expected `bytes`, got `str`" not in str(exc):
+            raise _invalid(exc) from None
+    except _UNREADABLE:
+        raise _not_decodable() from None
+    # Said in JSON, where binary data is base64: conversion knows that, decoding does not.
+    try:
+        value = msgspec.msgpack.decode(body)
+    except _UNREADABLE:  # behind the place where decoding with types stopped
+        raise _not_decodable() from None
+    return convert(value, kind)
 
 
 def convert(value: Any, kind: type[P]) -> P:
@@ -96,6 +101,10 @@ def convert(value: Any, kind: type[P]) -> P:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as exc:
         raise _invalid(exc) from None
+
+
+def _not_decodable() -> PlatformError:
+    return PlatformError("invalid", "params: not decodable", field="params", param="params")
 
 
 def _invalid(exc: msgspec.ValidationError) -> PlatformError:

@@ -17,6 +17,8 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 
 const DEFAULT_TIMEOUT_S = 30;
 const ANSWER_MARGIN_S = 2;
@@ -24,8 +26,14 @@ const DRAIN_MS = 5_000;
 const MESSAGE_BYTES_MAX = 4 << 20;
 const INLINE_BYTES_MAX = 1 << 20;
 const PIECE_BYTES = 1 << 20;
+const NESTING_MAX = 32;
 const WATCH_EVENTS_MAX = 10_000;
-const EARLY_EVENTS_MAX = 1_000;
+const WATCH_BYTES_MAX = 16 << 20;
+const WAITING_OPERATIONS_MAX = 10_000;
+const WAITING_BYTES_MAX = 32 << 20;
+const UNSENT_BYTES_MAX = 8 << 20;
+const TOLD_MAX = 256;
+const TOLD_BYTES_MAX = 262_144;
 const OURS = -32000;
 const NO_SUCH_METHOD = -32601;
 
@@ -92,14 +100,7 @@ export class Attachment {
 
   /** Write it to a file. */
   async save(file) {
-    const out = createWriteStream(file);
-    const failed = new Promise((_, reject) => out.once("error", reject));
-    for await (const piece of this.pieces()) {
-      if (!out.write(piece)) {
-        await Promise.race([failed, new Promise((resolve) => out.once("drain", resolve))]);
-      }
-    }
-    await Promise.race([failed, new Promise((resolve) => out.end(resolve))]);
+    await pipeline(Readable.from(this.pieces()), createWriteStream(file));
   }
 }
 
@@ -114,6 +115,7 @@ export class Call {
     this.component = component;
     this.operation = params.operation;
     this.object = params.object ?? "";
+    this.inputs = params.inputs ?? {};
     this.sender = params.from ?? "";
     this.deadline = params.deadline ?? null;
     this.trace = params.trace ?? null;
@@ -137,6 +139,11 @@ export class Call {
     return this.#controller !== null && this.#controller.signal.aborted;
   }
 
+  /** Which attempt this is of a message from a durable mailbox; 0 for ordinary calls. */
+  get attempt() {
+    return this.message?.attempt ?? 0;
+  }
+
   cancel() {
     this.signal;
     this.#controller.abort(new ComponentError("cancelled"));
@@ -148,15 +155,19 @@ export class Call {
   }
 }
 
-/** Events of a watch: `for await (const event of watch)`; `snapshot` is how it was at first. */
-export class Watch {
+/**
+ * A watch: `number`, `snapshot` (how it was at first), `index`, and events that the program has not
+ * taken yet, in order and bounded: beyond that they are dropped, and once those that are here were
+ * taken, one event `gap` says how many.
+ */
+class Backlog {
   #events = [];
+  #bytes = 0;
   #dropped = 0;
-  #waiting = null;
-  #ended = false;
 
   constructor(component) {
     this.component = component;
+    this.ended = false;
     this.number = 0;
     this.index = 0;
     this.snapshot = null;
@@ -166,34 +177,115 @@ export class Watch {
     Object.assign(this, { number: answer.watch, index: answer.index, snapshot: answer.snapshot });
   }
 
-  put(event) {
-    if (this.#events.length >= WATCH_EVENTS_MAX) this.#dropped += 1;
-    else this.#events.push(event);
-    this.#waiting?.();
+  /** Keep it; false if there is nothing more to be taken than before. */
+  put(event, size = 0) {
+    if (this.ended) return false;
+    const waiting = this.#events.length;
+    const full = waiting >= WATCH_EVENTS_MAX || this.#bytes + size > WATCH_BYTES_MAX;
+    if (this.#dropped > 0 || (waiting > 0 && full)) {
+      this.#dropped += 1;
+      return this.#dropped === 1;
+    }
+    this.#events.push({ event, size });
+    this.#bytes += size;
+    return true;
   }
 
+  /** What came before it was known whose it is. */
+  adopt(early) {
+    this.#events = early.#events;
+    this.#bytes = early.#bytes;
+    this.#dropped = early.#dropped;
+  }
+
+  /** The next event and its size, or what was dropped; null if there is nothing. */
+  taken() {
+    if (this.#events.length > 0) {
+      const found = this.#events.shift();
+      this.#bytes -= found.size;
+      if (found.event.index) this.index = found.event.index;
+      return found;
+    }
+    if (this.#dropped === 0) return null;
+    const dropped = this.#dropped;
+    this.#dropped = 0;
+    return { event: { watch: this.number, event: "gap", index: 0, dropped }, size: 0 };
+  }
+
+  /** No more will come; what is here can be taken. */
   end() {
-    this.#ended = true;
-    this.#waiting?.();
+    this.ended = true;
+  }
+
+  /** The program wants no more of them. */
+  forget() {
+    this.#events.length = 0;
+    this.#bytes = this.#dropped = 0;
+    this.end();
   }
 
   async close() {
-    if (!this.#ended) await this.component.unwatch(this.number);
+    if (!this.ended) await this.component.unwatch(this.number);
+  }
+}
+
+/** Events for a callback, one after the other. */
+class Told extends Backlog {
+  #told;
+  #running = false;
+
+  constructor(component, told) {
+    super(component);
+    this.#told = told;
+  }
+
+  put(event, size) {
+    if (!super.put(event, size)) return false;
+    if (!this.#running) this.#run();
+    return true;
+  }
+
+  adopt(early) {
+    super.adopt(early);
+    if (!this.#running) this.#run();
+  }
+
+  async #run() {
+    this.#running = true;
+    await null; // not where messages are read
+    for (let found = this.taken(); found !== null; found = this.taken()) {
+      try {
+        await this.#told(found.event);
+      } catch (error) {
+        console.error(error);
+      }
+    }
+    this.#running = false;
+  }
+}
+
+/** Events of a watch: `for await (const event of watch)`. */
+export class Watch extends Backlog {
+  #waiting = null;
+
+  put(event, size) {
+    const more = super.put(event, size);
+    if (more) this.#waiting?.();
+    return more;
+  }
+
+  end() {
+    super.end();
+    this.#waiting?.();
   }
 
   async *[Symbol.asyncIterator]() {
     try {
       while (true) {
-        while (this.#events.length > 0) {
-          const event = this.#events.shift();
-          if (event.index) this.index = event.index;
-          yield event;
-        }
-        if (this.#dropped > 0) {
-          const dropped = this.#dropped;
-          this.#dropped = 0;
-          yield { watch: this.number, event: "gap", index: 0, dropped };
-        } else if (this.#ended) {
+        const found = this.taken();
+        if (found !== null) {
+          yield found.event;
+        } else if (this.ended) {
           return;
         } else {
           await new Promise((resolve) => (this.#waiting = resolve));
@@ -212,13 +304,19 @@ export class Component {
   #pending = new Map();
   #calls = new Map();
   #watches = new Map();
+  #opening = 0;
   #early = new Map();
-  #closedWatches = new Set();
+  #dropped = new Map();
+  #told = 0;
+  #toldBytes = 0;
   #out = [];
+  #outBytes = 0;
+  #waitsForRoom = [];
   #flushing = false;
   #parts = [];
   #lastId = 0;
   #running = 0;
+  #runningBytes = 0;
   #socket = null;
   #closed = false;
   #sweeper = null;
@@ -228,6 +326,7 @@ export class Component {
   #configuration = {};
   #isConfigured = false;
   #configured;
+  #telling = null;
   #setConfigured;
   #stopped;
   #stop;
@@ -287,12 +386,13 @@ export class Component {
     await this.request("component.ready");
     await this.#stopped;
     const end = Date.now() + DRAIN_MS;
-    while (this.#running > 0 && Date.now() < end) await new Promise((go) => setTimeout(go, 10));
+    const busy = () => this.#running > 0 || (!this.#closed && this.unsentBytes > 0);
+    while (busy() && Date.now() < end) await new Promise((go) => setTimeout(go, 10));
     process.off("SIGTERM", onSignal);
     clearInterval(this.#sweeper);
-    this.#flush();
-    await new Promise((done) => (this.#closed ? done() : this.#socket.end(done)));
+    if (!this.#closed) this.#socket.end();
     this.#socket.destroy();
+    this.#lost();
     if (this.#exitStatus) process.exitCode = this.#exitStatus;
   }
 
@@ -338,6 +438,28 @@ export class Component {
     }
     if (options.id) params.id = options.id;
     return this.request("hub.cast", params);
+  }
+
+  /**
+   * A cast in a stream of casts: not each is confirmed. Now and then one waits until the hub has
+   * handed it, and thus all before it, on. Attachments up to 1 MiB.
+   */
+  async tell(target, operation, inputs = {}, { object, selector, attachments } = {}) {
+    const params = this.#callParams(target, operation, inputs, { object, selector });
+    if (attachments?.length) params.attachments = outgoing(attachments);
+    if (this.#told >= TOLD_MAX || this.#toldBytes >= TOLD_BYTES_MAX) {
+      this.#told = this.#toldBytes = 0;
+      await this.request("hub.cast", params);
+      return;
+    }
+    this.connect();
+    while (!this.#closed && this.unsentBytes > UNSENT_BYTES_MAX) await this.#room();
+    if (this.#closed) throw new ComponentError("not-available", "the channel is closed");
+    const trace = this.#traces?.getStore();
+    const line = this.#line({ method: "hub.cast", params: trace ? { trace, ...params } : params });
+    this.#told += 1;
+    this.#toldBytes += line.length;
+    this.#write(line);
   }
 
   #callParams(target, operation, inputs, { object, selector, attachments }) {
@@ -430,7 +552,10 @@ export class Component {
     return this.request("hub.get_attributes", { ...(target ? { target } : {}), ...options });
   }
 
-  /** Attributes by assignment: `component.attributes().queue = 3`; `delete` removes one. */
+  /**
+   * Attributes by assignment: `component.attributes().queue = 3`; `delete` removes one, and
+   * `await component.attributes().queue` reads one.
+   */
   attributes({ object = "", kind = "durable" } = {}) {
     const tell = (name, value) => {
       this.setAttributes({ [name]: value }, { object, kind }).catch((error) => {
@@ -438,9 +563,17 @@ export class Component {
       });
       return true;
     };
+    const read = async (name) => {
+      const { attributes } = await this.getAttributes("", { names: [name], object, kind });
+      return attributes[name];
+    };
     return new Proxy(
       {},
-      { set: (_, name, value) => tell(name, value), deleteProperty: (_, name) => tell(name, null) },
+      {
+        get: (_, name) => (typeof name === "string" && name !== "then" ? read(name) : undefined),
+        set: (_, name, value) => tell(name, value),
+        deleteProperty: (_, name) => tell(name, null),
+      },
     );
   }
 
@@ -463,34 +596,40 @@ export class Component {
   }
 
   async #openWatch(method, params, told) {
-    const watch = new Watch(this);
-    const answer = await this.request(method, params);
-    watch.opened(answer);
-    const put = told === null ? (event) => watch.put(event) : this.#inTurn(told);
-    this.#watches.set(watch.number, { put, watch });
-    for (const event of this.#early.get(watch.number) ?? []) put(event);
-    this.#early.delete(watch.number);
+    const watch = told === null ? new Watch(this) : new Told(this, told);
+    this.#opening += 1; // meanwhile, events of watches that are not known are kept
+    try {
+      watch.opened(await this.request(method, params));
+      this.#watches.set(watch.number, watch);
+      const early = this.#early.get(watch.number);
+      this.#early.delete(watch.number);
+      if (early !== undefined) watch.adopt(early);
+      if (this.#closed) watch.end();
+    } finally {
+      this.#opening -= 1;
+      if (this.#opening === 0) this.#early.clear();
+    }
     return watch;
   }
 
-  /** Calls of one callback, one after the other. */
-  #inTurn(told) {
-    let last = Promise.resolve();
-    return (event) => {
-      last = last.then(() => told(event)).catch((error) => console.error(error));
-    };
-  }
-
   async unwatch(number) {
-    this.#watches.get(number)?.watch.end();
+    this.#watches.get(number)?.forget();
     this.#watches.delete(number);
-    this.#early.delete(number);
-    this.#closedWatches.add(number);
     await this.request("hub.unwatch", { watch: number });
   }
 
   configureGroup(group, settings = {}) {
     return this.request("hub.configure_group", { group, mailbox: "durable", ...settings });
+  }
+
+  /** A group and its mailbox; without a name, all that have one. */
+  async group(group = "") {
+    return (await this.request("hub.group", { group })).groups;
+  }
+
+  /** May this component call that operation, and why (`hub.allow`). */
+  allowed(target, operation, { object = "" } = {}) {
+    return this.request("hub.allow", { target, operation, object });
   }
 
   async deadLetters(group, { after = 0, limit = 100 } = {}) {
@@ -520,18 +659,26 @@ export class Component {
 
   /** Write a structured record; level is debug, info, warning or error. */
   log(message, level = "info", fields = {}) {
-    this.#notify("log.write", { message, level, fields });
+    this.connect();
+    if (this.unsentBytes > UNSENT_BYTES_MAX) {
+      this.#countDropped("log record: the harness does not read");
+    } else {
+      this.#notify("log.write", { message, level, fields });
+    }
   }
 
   /** Any method of the component API; its result. Options: timeout (s), signal (AbortSignal). */
   request(method, params = {}, { timeout, signal } = {}) {
     this.connect();
     if (this.#closed) return Promise.reject(new ComponentError("not-available", "it is closed"));
+    if (this.unsentBytes > UNSENT_BYTES_MAX) {
+      return this.#room().then(() => this.request(method, params, { timeout, signal }));
+    }
     const id = (this.#lastId += 1);
     const given = timeout === undefined ? params : { ...params, timeout };
     const trace = this.#traces?.getStore();
     const message = { id, method, params: trace ? { trace, ...given } : given };
-    return new Promise((resolve, reject) => {
+    const answer = new Promise((resolve, reject) => {
       const untilMs = Date.now() + ((timeout ?? DEFAULT_TIMEOUT_S) + ANSWER_MARGIN_S) * 1000;
       this.#pending.set(id, { resolve, reject, untilMs });
       try {
@@ -540,10 +687,12 @@ export class Component {
         this.#pending.delete(id);
         throw error;
       }
-      const abort = () => this.#giveUp(id, new ComponentError("cancelled"));
-      if (signal?.aborted) abort();
-      else signal?.addEventListener("abort", abort, { once: true });
     });
+    if (signal === undefined) return answer;
+    const abort = () => this.#giveUp(id, new ComponentError("cancelled"));
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
+    return answer.finally(() => signal.removeEventListener("abort", abort));
   }
 
   #giveUp(id, error) {
@@ -583,11 +732,14 @@ export class Component {
   }
 
   #lost() {
+    if (this.#closed) return;
     this.#closed = true;
     const gone = new ComponentError("unknown-outcome", "the channel was closed");
     for (const { reject } of this.#pending.values()) reject(gone);
     this.#pending.clear();
-    for (const { watch } of this.#watches.values()) watch.end();
+    for (const watch of this.#watches.values()) watch.end();
+    for (const call of this.#calls.values()) call.cancel();
+    this.#hasRoom();
     this.#stop();
   }
 
@@ -596,11 +748,18 @@ export class Component {
     if (line.length > MESSAGE_BYTES_MAX / 4 && Buffer.byteLength(line) > MESSAGE_BYTES_MAX) {
       throw new ComponentError("limit-exceeded", "a message has 4 MiB at most");
     }
+    if (isTooDeep(line)) {
+      throw new ComponentError("limit-exceeded", `it is nested more than ${NESTING_MAX} deep`);
+    }
+    if (line.includes("\\ud") && LONE_SURROGATE.test(line)) {
+      throw new ComponentError("failed", "a string has half a surrogate pair: it is no Unicode");
+    }
     return line;
   }
 
   #write(line) {
     this.#out.push(line);
+    this.#outBytes += line.length;
     if (this.#flushing) return;
     this.#flushing = true;
     setImmediate(() => this.#flush());
@@ -609,8 +768,30 @@ export class Component {
   #flush() {
     this.#flushing = false;
     if (this.#out.length === 0 || this.#closed) return;
-    this.#socket.write(this.#out.join(""));
-    this.#out.length = 0;
+    this.#socket.write(this.#out.join(""), () => this.#hasRoom());
+    this.#out.length = this.#outBytes = 0;
+  }
+
+  /** Bytes (about) that the harness has not taken yet. */
+  get unsentBytes() {
+    return this.#outBytes + (this.#socket?.writableLength ?? 0);
+  }
+
+  /** Until the harness has taken most of what there is to be written. */
+  #room() {
+    return new Promise((go) => this.#waitsForRoom.push(go));
+  }
+
+  #hasRoom() {
+    if (!this.#closed && this.unsentBytes > UNSENT_BYTES_MAX) return;
+    for (const go of this.#waitsForRoom.splice(0)) go();
+  }
+
+  /** Nobody can be answered: say so in the log, each time that the number has doubled. */
+  #countDropped(what) {
+    const number = (this.#dropped.get(what) ?? 0) + 1;
+    this.#dropped.set(what, number);
+    if ((number & (number - 1)) === 0) console.error(`dropped ${number} times: ${what}`);
   }
 
   #notify(method, params) {
@@ -629,18 +810,18 @@ export class Component {
     for (const line of whole.toString("utf8").split("\n")) {
       if (line === "") continue;
       try {
-        this.#take(JSON.parse(line));
+        this.#take(JSON.parse(line), line.length);
       } catch (error) {
         console.error(error);
       }
     }
   }
 
-  #take(message) {
+  #take(message, size) {
     const { id, method, params } = message;
-    if (method === "component.invoke") this.#invoke(id, params);
+    if (method === "component.invoke") this.#invoke(id, params, size);
     else if (method === undefined) this.#answered(message);
-    else if (method === "component.event") this.#event(params);
+    else if (method === "component.event") this.#event(params, size);
     else if (method === "component.cancel") this.#calls.get(params.id)?.cancel();
     else if (method === "component.configure") this.#configure(id, params);
     else if (method === "component.terminate") this.#terminate(id, params ?? {});
@@ -652,21 +833,23 @@ export class Component {
 
   #answered({ id, result, error }) {
     const waiting = this.#pending.get(id);
-    if (waiting === undefined) return;
+    if (waiting === undefined) {
+      if (id === null) console.error("the harness could not read a message:", error);
+      return;
+    }
     this.#pending.delete(id);
     if (error !== undefined) waiting.reject(ComponentError.fromRpc(error));
     else waiting.resolve(result);
   }
 
-  #event(event) {
-    const target = this.#watches.get(event.watch);
-    if (target !== undefined) {
-      target.put(event);
-    } else if (!this.#closedWatches.has(event.watch)) {
-      if (!this.#early.has(event.watch)) this.#early.set(event.watch, []);
-      const early = this.#early.get(event.watch);
-      if (early.length < EARLY_EVENTS_MAX) early.push(event);
+  #event(event, size) {
+    let target = this.#watches.get(event.watch) ?? this.#early.get(event.watch);
+    if (target === undefined && this.#opening > 0) {
+      target = new Backlog(this);
+      target.number = event.watch;
+      this.#early.set(event.watch, target);
     }
+    target?.put(event, size);
   }
 
   #configure(id, params) {
@@ -675,7 +858,17 @@ export class Component {
     this.#isConfigured = true;
     this.#setConfigured();
     if (id !== undefined) this.#write(this.#line({ id, result: {} }));
-    if (changed) this.#onConfigure?.(this.#configuration);
+    if (changed) this.#telling = this.#tellConfiguration(this.#telling, this.#configuration);
+  }
+
+  /** One after the other. */
+  async #tellConfiguration(before, configuration) {
+    await before;
+    try {
+      await this.#onConfigure?.(configuration);
+    } catch (error) {
+      console.error(error);
+    }
   }
 
   async #terminate(id, { reason = "", inputs = {} }) {
@@ -692,20 +885,27 @@ export class Component {
 
   // -- operations ---------------------------------------------------------------------------------
 
-  #invoke(id, params) {
+  #invoke(id, params, size) {
     const call = new Call(params, this);
     const run = this.#operations.get(`${call.object}\0${call.operation}`);
     if (run === undefined) {
       const names = [...this.#operations.keys()].map((key) => key.split("\0")[1]);
       const known = [...new Set(names)].sort().join(", ");
       const text = `no operation "${call.operation}"; there are: ${known}`;
-      this.#failed(id, new ComponentError("no-such-operation", text));
+      this.#refuse(id, new ComponentError("no-such-operation", text));
       return;
     }
     if (call.remaining() < 0) return;
+    const bytes = this.#runningBytes + this.unsentBytes + size;
+    if (this.#running >= WAITING_OPERATIONS_MAX || bytes > WAITING_BYTES_MAX) {
+      const text = `${this.#running} operations run in this component already`;
+      this.#refuse(id, new ComponentError("limit-exceeded", text));
+      return;
+    }
     try {
-      const outputs = this.#traced(call.trace, () => run(params.inputs ?? {}, call));
-      if (outputs instanceof Promise || outputs instanceof Result) this.#later(id, call, outputs);
+      const outputs = this.#traced(call.trace, () => run(call.inputs, call));
+      const later = typeof outputs?.then === "function" || outputs instanceof Result;
+      if (later) this.#later(id, call, outputs, size);
       else this.#done(id, outputs);
     } catch (error) {
       this.#failed(id, error);
@@ -719,8 +919,14 @@ export class Component {
     return this.#traces.run(trace, run);
   }
 
-  async #later(id, call, promised) {
+  #refuse(id, error) {
+    if (id === undefined) this.#countDropped(`cast: ${error.code}`);
+    else this.#failed(id, error);
+  }
+
+  async #later(id, call, promised, size) {
     this.#running += 1;
+    this.#runningBytes += size;
     if (id !== undefined) this.#calls.set(id, call);
     try {
       let outputs = await promised;
@@ -733,6 +939,7 @@ export class Component {
     } finally {
       this.#calls.delete(id);
       this.#running -= 1;
+      this.#runningBytes -= size;
     }
   }
 
@@ -753,8 +960,43 @@ export class Component {
       const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
       told = new ComponentError("failed", text);
     }
-    if (id !== undefined && !this.#closed) this.#write(this.#line({ id, error: told.toRpc() }));
+    if (id === undefined || this.#closed) return;
+    try {
+      this.#write(this.#line({ id, error: told.toRpc() }));
+    } catch (worse) {
+      // its data or its text cannot be said
+      const text = `${told.message.slice(0, 1000)} (${worse.message})`.replace(SURROGATE, "?");
+      this.#write(this.#line({ id, error: new ComponentError(String(told.code), text).toRpc() }));
+    }
   }
+}
+
+const SURROGATE = /[\ud800-\udfff]/g;
+const LONE_SURROGATE = /(?<!\\)(?:\\\\)*\\ud[89a-f][0-9a-f]{2}/;
+
+/** Is this line nested too deep? The harness could not read it, nor tell whose it is. */
+function isTooDeep(line) {
+  let openers = 0;
+  for (let at = -1; (at = line.indexOf("[", at + 1)) >= 0 && openers <= NESTING_MAX; ) openers += 1;
+  for (let at = -1; (at = line.indexOf("{", at + 1)) >= 0 && openers <= NESTING_MAX; ) openers += 1;
+  if (openers <= NESTING_MAX) return false;
+  let depth = 0;
+  let quoted = false;
+  for (let at = 0; at < line.length; at += 1) {
+    const code = line.charCodeAt(at);
+    if (quoted) {
+      if (code === 92) at += 1;
+      else if (code === 34) quoted = false;
+    } else if (code === 34) {
+      quoted = true;
+    } else if (code === 91 || code === 123) {
+      depth += 1;
+      if (depth > NESTING_MAX) return true;
+    } else if (code === 93 || code === 125) {
+      depth -= 1;
+    }
+  }
+  return false;
 }
 
 function hasLarge(attachments) {

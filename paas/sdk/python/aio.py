@@ -1,7 +1,8 @@
 """`AsyncComponent`: a program of asyncio tasks.
 
 The channel is read where the loop says it is readable; what tasks want to say in one turn of the
-loop is written together at its end.  asyncio is imported when such a component is used.
+loop is written together at its end, or earlier when it is much.  asyncio is imported when such a
+component is used.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -15,12 +16,14 @@ import sys
 
 from paas.sdk.python.awaiting import AwaitedWatch, Awaiting
 from paas.sdk.python.core import (
+    BATCH_MESSAGES,
     CONFIGURATION_WAIT_S,
     DRAIN_S,
     READ_BYTES,
     leave_with,
     open_channel,
 )
+from paas.sdk.python.wire import ComponentError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,14 +65,19 @@ class AsyncComponent(Awaiting):
 
         if not self._opened:
             self._open()
-        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread, or no signals
+        not_here = contextlib.suppress(ValueError, RuntimeError)  # another thread, or no signals
+        with not_here:
             self._loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
-        await self.request("component.ready")
-        await self._stopping.wait()
-        end_s = self._loop.time() + DRAIN_S
-        while self._running > 0 and self._loop.time() < end_s:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        self._close()
+        try:
+            await self.request("component.ready")
+            await self._stopping.wait()
+            end_s = self._loop.time() + DRAIN_S
+            while self._is_busy() and self._loop.time() < end_s:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        finally:
+            self._close()
+            with not_here:
+                self._loop.remove_signal_handler(signal.SIGTERM)
         leave_with(self._exit_status)
 
     async def connect(self) -> None:
@@ -128,7 +136,7 @@ class AsyncComponent(Awaiting):
         call.task = self._task(self._work_on(identity, call, awaited))
 
     def _cancel_task(self, call: Call) -> None:
-        if call.task is not None:
+        if call.begun:  # else it ends by itself; a task that has not begun could not answer
             call.task.cancel()
 
     # -- connection --------------------------------------------------------------------------------
@@ -136,7 +144,12 @@ class AsyncComponent(Awaiting):
     def _open(self) -> None:
         import asyncio
 
-        self._loop = loop = asyncio.get_running_loop()
+        try:
+            self._loop = loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ComponentError(
+                "not-available", "not connected: no loop of asyncio runs"
+            ) from None
         self._stopping, self._configured = asyncio.Event(), asyncio.Event()
         if self._stop_early:
             self._stopping.set()
@@ -169,13 +182,21 @@ class AsyncComponent(Awaiting):
             self._loop.call_later(SWEEP_S, self._sweep)
 
     def _write(self, data: bytes) -> None:
+        if self._closed:
+            return
         self._out.append(data)
-        if not (self._reading or self._flushing or self._blocked):
+        self._unsent_bytes += len(data)
+        if len(self._out) >= BATCH_MESSAGES:
+            self._flush()
+        elif not (self._reading or self._flushing or self._blocked):
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
         if self._closed or not self._out or self._blocked:
             return
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
@@ -185,7 +206,8 @@ class AsyncComponent(Awaiting):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            return  # the reader sees it too
+            sent = len(data)  # the reader sees it too
+        self._written(len(data) - sent)
         if sent < len(data):
             self._out.append(data[sent:])
             self._blocked = True
@@ -201,5 +223,5 @@ class AsyncComponent(Awaiting):
             self._flush()
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
-            self._closed = True
+            self._lost()
             self._socket.close()

@@ -43,6 +43,7 @@ class Api:
     _open_watch: Callable[..., Any]
     _close_watch: Callable[[int], None]
     _notify: Callable[[str, dict[str, Any]], None]
+    _tell_cast: Callable[[dict[str, Any]], Any]
 
     # -- messages ----------------------------------------------------------------------------------
 
@@ -162,6 +163,25 @@ class Api:
         return self._ask(
             "hub.cast", self._call_params(target, operation, inputs, **options), convert
         )
+
+    def tell(
+        self,
+        target: str,
+        operation: str,
+        inputs: Any = None,
+        *,
+        object: str = "",
+        selector: str = "any",
+        attachments: list[dict[str, Any]] | None = None,
+    ) -> Any:
+        """A cast in a stream of casts: not each is confirmed, so many more of them fit in a second.
+
+        Now and then one waits until the hub has handed it, and thus all before it, on: nobody runs
+        ahead of the hub for more than that.  Then it raises what `cast` would; what is refused in
+        between is counted at the hub (`paas top`) and lost.  Attachments up to 1 MiB.
+        """
+        params = self._call_params(target, operation, inputs, object, selector, attachments)
+        return self._tell_cast(params)
 
     def attach(self, source: Source, name: str = "", type: str = "application/octet-stream") -> Any:
         """An attachment of bytes, of a file (its path), or of pieces; large ones become blobs."""

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 
 from paas.sdk.python.core import (
     ANSWER_MARGIN_S,
+    FAILURES,
+    UNSENT_BYTES_MAX,
     Core,
-    Watch,
     _trace,
     print_traceback,
     result_of,
 )
-from paas.sdk.python.values import DEFAULT_TIMEOUT_S
+from paas.sdk.python.events import Watch
+from paas.sdk.python.values import DEFAULT_TIMEOUT_S, Result, are_large
 from paas.sdk.python.wire import ComponentError
 
 TYPE_CHECKING = False
@@ -53,8 +56,10 @@ class AwaitedWatch(Watch):
             await self._wait()
 
     async def close(self) -> None:
+        """End the watch; iteration over it ends.  Waits for nothing, so that a task that was
+        cancelled can do it."""
         if not self._ended:
-            await self._component.unwatch(self.number)
+            self._component._leave_watch(self.number)
 
     async def _wait(self) -> None:
         """Until there is an event, or the end."""
@@ -72,7 +77,8 @@ class Awaiting(Core):
         self._opened = False
         self._out: list[bytes] = []
         self._reading = False
-        self._deliveries: list[Any] = []
+        self._waits_for_room: list[Any] = []
+        self._deliveries: deque[Any] = deque()
         self._delivering = False
         self._running = 0
         self._closed = False
@@ -86,6 +92,8 @@ class Awaiting(Core):
         """Any method of the component API; its result.  Raises ComponentError."""
         if not self._opened:
             self._open()
+        while self._unsent_bytes > UNSENT_BYTES_MAX and not self._closed:
+            await self._room()
         if self._closed:
             raise ComponentError("not-available", "the channel is closed")
         identity = next(self._numbers)
@@ -127,9 +135,36 @@ class Awaiting(Core):
     def _tell(self, method: str, params: dict[str, Any]) -> None:
         if not self._opened:
             self._open()
-        self._spawn(self._told, method, params)
+        self._spawn(self._said, method, params)
 
-    async def _told(self, method: str, params: dict[str, Any]) -> None:
+    async def _tell_cast(self, params: dict[str, Any]) -> None:
+        if not self._opened:
+            self._open()
+        if self._closed:
+            raise ComponentError("not-available", "the channel is closed")
+        while self._unsent_bytes > UNSENT_BYTES_MAX and not self._closed:
+            await self._room()
+        data = self._unconfirmed(params)
+        if data:
+            self._write(data)
+        else:
+            await self.request("hub.cast", params)
+
+    async def _room(self) -> None:
+        """Until the harness has taken most of what there is to be written."""
+        waiter = self._waiter()
+        self._waits_for_room.append((waiter, 0))
+        await waiter
+
+    def _written(self, rest: int) -> None:
+        """So many bytes are left to be written."""
+        self._unsent_bytes = rest
+        if self._waits_for_room and rest <= UNSENT_BYTES_MAX:
+            waiting, self._waits_for_room = self._waits_for_room, []
+            for waiter in waiting:
+                self._resolve(waiter, {})
+
+    async def _said(self, method: str, params: dict[str, Any]) -> None:
         try:
             await self.request(method, params)
         except ComponentError as exc:
@@ -138,10 +173,14 @@ class Awaiting(Core):
     def _notify(self, method: str, params: dict[str, Any]) -> None:
         if not self._opened:
             self._open()
-        self._write(self._notification(method, params))
+        if self._unsent_bytes > UNSENT_BYTES_MAX and method == "log.write":
+            self._count_dropped("log record: the harness does not read")
+        else:
+            self._write(self._notification(method, params))
 
     async def _open_watch(self, method: str, params: dict[str, Any], target: Any) -> dict[str, Any]:
-        return self._watch_opened(await self.request(method, params), target)
+        with self._opens_watch():
+            return self._watch_opened(await self.request(method, params), target)
 
     def _expire(self) -> None:
         """Now and then: who waits too long is told so."""
@@ -156,50 +195,61 @@ class Awaiting(Core):
 
     def _received(self, data: bytes) -> bool:
         """Bytes of the harness; False at the end of the channel."""
+        if not data:
+            return False
         try:
-            messages = self._codec.feed(data) if data else None
-        except ValueError as exc:
+            messages = self._codec.feed(data)
+        except Exception as exc:  # what is not the protocol
             print_traceback(exc)
-            messages = None
-        if messages is None:
-            self._closed = True
-            self._lost()
             return False
         self._reading = True
-        for message in messages:
-            try:
-                self._take(message)
-            except Exception as exc:
-                print_traceback(exc)
-        self._reading = False
-        if self._out:
-            self._flush()
+        try:
+            for message, size in zip(messages, self._codec.sizes):  # noqa: B905  (3.10)
+                try:
+                    self._take(message, size)
+                except FAILURES as exc:
+                    print_traceback(exc)
+        finally:
+            self._reading = False
+            if self._out:
+                self._flush()
         return True
+
+    def _is_busy(self) -> bool:
+        """Is there something that the end should wait for?"""
+        return self._running > 0 or bool(self._out and not self._closed)
+
+    def _lost(self) -> None:
+        self._closed = True
+        super()._lost()
+        self._written(0)
 
     # -- operations --------------------------------------------------------------------------------
 
     def _start(self, identity: Any, call: Call, found: Any) -> None:
         function, waits = found
-        if waits:
-            if identity is not None:
-                self._calls[identity] = call
-            self._running += 1
-            self._begin(identity, call, function(call.inputs, call))
-            return
+        later, data = None, b""
         token = _trace.set(call.trace) if call.trace else None
         try:
             value = function(call.inputs, call)
-            if hasattr(type(value), "__await__"):
-                self._running += 1
-                self._begin(identity, call, value)
-                return
-            data = self._answer(identity, value)
-        except Exception as exc:
+            if waits or hasattr(type(value), "__await__"):
+                later = value
+            elif type(value) is Result and are_large(value.attachments):
+                later = _as_it_is(value)
+            else:
+                data = self._answer(identity, value)
+        except FAILURES as exc:
             data = self._failure(identity, exc)
         finally:
             if token is not None:
                 _trace.reset(token)
-        if data:
+        if later is not None:
+            if identity is not None:
+                self._calls[identity] = call
+            self._running += 1
+            self._running_bytes += call.size
+            self._begin(identity, call, later)
+        elif data:
             self._write(data)
 
     def _begin(self, identity: Any, call: Call, awaited: Any) -> None:
@@ -209,16 +259,23 @@ class Awaiting(Core):
     async def _work_on(self, identity: Any, call: Call, awaited: Any) -> None:
         """A task: what is awaited gives the outputs."""
         _trace.set(call.trace)
-        data = self._failure_of_cancelled(identity)
+        call.begun, data = True, b""
         try:
+            if call.was_cancelled():  # before the task could begin
+                _never_begun(awaited)
+                raise ComponentError("cancelled")
             value = await awaited
             steps = self._outgoing(value)
             data = self._answer(identity, value if steps is None else await self._drive(steps))
-        except Exception as exc:
+        except FAILURES as exc:
             data = self._failure(identity, exc)
+        except BaseException:
+            data = self._failure_of_cancelled(identity)
+            raise
         finally:
             self._calls.pop(identity, None)
             self._running -= 1
+            self._running_bytes -= call.size
             if data and not self._closed:
                 self._write(data)
 
@@ -239,7 +296,7 @@ class Awaiting(Core):
                     said = await said
         except ComponentError as exc:
             refusal = exc
-        except Exception as exc:
+        except FAILURES as exc:
             print_traceback(exc)
         if self._terminated(message, said, refusal):
             self._set_stopping()
@@ -256,12 +313,22 @@ class Awaiting(Core):
         """One after the other, so that order is kept; callbacks may be `async def`."""
         try:
             while self._deliveries:
-                callback, value = self._deliveries.pop(0)
+                callback, value = self._deliveries.popleft()
                 try:
                     said = callback(value)
                     if hasattr(type(said), "__await__"):
                         await said
-                except Exception as exc:
+                except FAILURES as exc:
                     print_traceback(exc)
         finally:
             self._delivering = False
+
+
+async def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _never_begun(awaited: Any) -> None:
+    close = getattr(awaited, "close", None) or getattr(awaited, "cancel", None)
+    if close is not None:
+        close()

@@ -5,6 +5,10 @@ to the front end's `_start` with their operation; events go to their watch in or
 overtake the answer which tells the watch's number; cancellations mark the call.  What must go out
 is bytes for the front end's `_write`.
 
+Bounded: operations that wait or run, with what was not written yet, have `WAITING_BYTES_MAX` bytes
+at most, and `WAITING_OPERATIONS_MAX` there are; what comes beyond is refused.  The reader cannot
+just stop reading instead, as what would make room may be an answer.
+
 A front end decides three things: how one waits (`_ask`), where operations run (`_start`), and when
 bytes are written.  Only `_pending_lock`'s holder touches watches; everything else here is touched
 by whoever reads the channel.
@@ -21,9 +25,9 @@ import os
 import socket
 import sys
 import threading
-from collections import deque
 
 from paas.sdk.python.api import Api
+from paas.sdk.python.events import Backlog, Told
 from paas.sdk.python.values import Call, Result, are_large, attachments_out, marked, uploading
 from paas.sdk.python.wire import (
     MESSAGE_BYTES_MAX,
@@ -34,7 +38,7 @@ from paas.sdk.python.wire import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     Operation = Callable[[Any, Call], Any]
@@ -43,61 +47,25 @@ ANSWER_MARGIN_S = 2.0
 CONFIGURATION_WAIT_S = 10.0
 READ_BYTES = 262_144
 DRAIN_S = 5.0
-EARLY_EVENTS_MAX = 1_000
-WATCH_EVENTS_MAX = 10_000
+WAITING_OPERATIONS_MAX = 10_000
+WAITING_BYTES_MAX = 32 << 20
+"""Bytes, as they came, of invocations that are not answered, with those of unwritten messages."""
+
+UNSENT_BYTES_MAX = 8 << 20
+"""Above this, whoever wants to say something waits until the harness has taken what there is."""
+
+FAILURES = (Exception, SystemExit)
+"""What ends an operation or a callback with an error; `stop` ends the program."""
+BATCH_MESSAGES = 32
+"""Messages that are written together; the harness begins with them while we make the next."""
+
+TOLD_MAX = 256
+TOLD_BYTES_MAX = 262_144
+"""Casts of `tell`, and their bytes, until one of them is confirmed."""
+
 
 _trace: contextvars.ContextVar[Any] = contextvars.ContextVar("paas_trace", default=None)
 _COROUTINE = 0x80  # of a function's code: inspect.CO_COROUTINE
-
-
-class Watch:
-    """Events of one watch, to be iterated over; a front end says how one waits for the next.
-
-    Who does not keep up loses events, and then gets one event `gap` that says how many.
-    """
-
-    def __init__(self, component: Any, method: str, what: dict[str, Any]) -> None:
-        self._component = component
-        self._method = method
-        self._what = what
-        self._events: deque[dict[str, Any]] = deque()
-        self._dropped = 0
-        self._ended = False
-        self.number = 0
-        self.index = 0
-        self.snapshot: Any = None
-        self.answer: dict[str, Any] = {}
-
-    def _opened(self, answer: dict[str, Any]) -> None:
-        self.answer = answer
-        self.number = answer["watch"]
-        self.index = answer.get("index", 0)
-        self.snapshot = answer.get("snapshot")
-
-    def put(self, event: dict[str, Any]) -> None:
-        if len(self._events) >= WATCH_EVENTS_MAX:
-            self._dropped += 1
-        else:
-            self._events.append(event)
-        self._wake()
-
-    def _next(self) -> dict[str, Any] | None:
-        """The next event that is here."""
-        if self._events:
-            event = self._events.popleft()
-            self.index = event.get("index") or self.index
-            return event
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            return {"watch": self.number, "event": "gap", "index": 0, "dropped": dropped}
-        return None
-
-    def end(self) -> None:
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        """Somebody may wait for an event."""
 
 
 class Core(Api):
@@ -126,11 +94,17 @@ class Core(Api):
         self._exit_status = 0
         self._numbers = itertools.count(1)
         self._pending: dict[Any, Any] = {}
-        self._pending_lock = threading.Lock()
+        self._pending_lock = threading.RLock()  # a callback may run at once, and unwatch
         self._calls: dict[Any, Call] = {}
-        self._watches: dict[int, Any] = {}
-        self._early_events: dict[int, list[dict[str, Any]]] = {}
-        self._closed_watches: deque[int] = deque(maxlen=1_000)
+        self._running = 0
+        self._running_bytes = 0
+        self._unsent_bytes = 0
+        self._dropped: dict[str, int] = {}
+        self._watches: dict[int, Backlog] = {}
+        self._opening = 0
+        self._early: dict[int, Backlog] = {}
+        self._is_lost = False
+        self._told = self._told_bytes = 0
         for name, thing, inline, method in marked(self):
             self._register(name, thing, inline, method)
 
@@ -214,6 +188,19 @@ class Core(Api):
     def _notification(self, method: str, params: dict[str, Any]) -> bytes:
         return self._bytes({"jsonrpc": "2.0", "method": method, "params": params})
 
+    def _unconfirmed(self, params: dict[str, Any]) -> bytes:
+        """The bytes of a cast that nobody confirms; empty when it is time to wait for the hub."""
+        if self._told >= TOLD_MAX or self._told_bytes >= TOLD_BYTES_MAX:
+            self._told = self._told_bytes = 0
+            return b""
+        trace = _trace.get()
+        if trace:
+            params["trace"] = trace
+        data = self._notification("hub.cast", params)
+        self._told += 1
+        self._told_bytes += len(data)
+        return data
+
     def _give_up(self, identity: int) -> None:
         """Nobody waits for this answer any more: say so, to spare others the work."""
         if self._pending.pop(identity, None) is not None:
@@ -242,14 +229,14 @@ class Core(Api):
             error = exc
         else:
             print_traceback(exc)
-            text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-            error = ComponentError("failed", text)
+            error = ComponentError("failed", described(exc))
         if identity is None:
             return b""
         try:
             return self._bytes({"jsonrpc": "2.0", "id": identity, "error": error.to_rpc()})
         except Exception as worse:  # its data cannot be said
-            plain = ComponentError(error.code, f"{error.message[:1_000]} ({worse})")
+            said = f"{error.message[:1_000]} ({worse})".encode(errors="replace").decode()
+            plain = ComponentError(str(error.code), said)
             return self._bytes({"jsonrpc": "2.0", "id": identity, "error": plain.to_rpc()})
 
     def _outgoing(self, value: Any) -> Any:
@@ -264,23 +251,19 @@ class Core(Api):
 
     # -- in ----------------------------------------------------------------------------------------
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: dict[str, Any], size: int = 0) -> None:
+        """A message of the harness, and how many bytes it had."""
         method = message.get("method")
         if method == "component.invoke":
-            params = message["params"]
-            call = Call(params, self)
-            identity = message.get("id")
-            found = self._operations.get((call.object, call.operation))
-            if found is None:
-                self._write(self._failure(identity, self._unknown(call)))
-            elif call.deadline is None or call.remaining() >= 0:
-                self._start(identity, call, found)
+            self._invoked(message, size)
         elif method is None:
             waiter = self._pending.pop(message.get("id"), None)
             if waiter is not None:
                 self._resolve(waiter, message)
+            elif message.get("id") is None:  # it could not tell whose message that was
+                print_line(f"the harness could not read a message: {message.get('error')}")
         elif method == "component.event":
-            self._event(message["params"])
+            self._event(message["params"], size)
         elif method == "component.cancel":
             self._cancelled(message["params"].get("id"))
         elif method == "component.configure":
@@ -290,6 +273,36 @@ class Core(Api):
         elif "id" in message:
             error = {"code": NO_SUCH_METHOD, "message": f"no method is called {method}"}
             self._write(self._bytes({"jsonrpc": "2.0", "id": message["id"], "error": error}))
+
+    def _invoked(self, message: dict[str, Any], size: int) -> None:
+        call = Call(message["params"], self)
+        identity = message.get("id")
+        found = self._operations.get((call.object, call.operation))
+        if found is None:
+            self._refuse(identity, self._unknown(call))
+        elif call.deadline is not None and call.remaining() < 0:
+            return
+        elif (
+            self._running >= WAITING_OPERATIONS_MAX
+            or self._running_bytes + self._unsent_bytes + size > WAITING_BYTES_MAX
+        ):
+            text = f"{self._running} operations wait or run in this component already"
+            self._refuse(identity, ComponentError("limit-exceeded", text))
+        else:
+            call.size = size
+            self._start(identity, call, found)
+
+    def _refuse(self, identity: Any, error: ComponentError) -> None:
+        if identity is None:
+            self._count_dropped(f"cast: {error.code}")
+        else:
+            self._write(self._failure(identity, error))
+
+    def _count_dropped(self, what: str) -> None:
+        """Nobody can be answered: say so in the log, each time that the number has doubled."""
+        number = self._dropped[what] = self._dropped.get(what, 0) + 1
+        if number & (number - 1) == 0:
+            print_line(f"dropped {number} times: {what}")
 
     def _unknown(self, call: Call) -> ComponentError:
         known = ", ".join(sorted({name for _, name in self._operations}))
@@ -331,55 +344,88 @@ class Core(Api):
             except KeyError:
                 break
             self._resolve(waiter, gone)
-        for watch in list(self._watches.values()):
-            if isinstance(watch, Watch):
-                watch.end()
+        with self._pending_lock:
+            self._is_lost = True
+            watches = list(self._watches.values())
+        for watch in watches:
+            watch.end()
+        for identity in list(self._calls):
+            self._cancelled(identity)
         self._set_stopping()
 
     # -- events ------------------------------------------------------------------------------------
 
-    def _event(self, event: dict[str, Any]) -> None:
+    def _event(self, event: dict[str, Any], size: int) -> None:
         number = event["watch"]
         with self._pending_lock:
             target = self._watches.get(number)
+            if target is None and self._opening:  # perhaps its number is not known yet
+                target = self._early.setdefault(number, Backlog(number))
             if target is not None:
-                self._hand_event(target, event)
-            elif number not in self._closed_watches:
-                early = self._early_events.setdefault(number, [])
-                if len(early) < EARLY_EVENTS_MAX:
-                    early.append(event)
+                target.put(event, size)
 
-    def _hand_event(self, target: Any, event: dict[str, Any]) -> None:
-        if isinstance(target, Watch):
-            target.put(event)
-        else:
-            self._deliver(target, event)
+    @contextlib.contextmanager
+    def _opens_watch(self) -> Iterator[None]:
+        """Meanwhile, events of watches that are not known are kept."""
+        with self._pending_lock:
+            self._opening += 1
+        try:
+            yield
+        finally:
+            with self._pending_lock:
+                self._opening -= 1
+                if not self._opening:
+                    self._early.clear()
 
     def _watch_opened(self, answer: dict[str, Any], target: Any) -> dict[str, Any]:
         """The hub has answered: what came meanwhile first, then whatever comes."""
-        number = answer["watch"]
+        if not isinstance(target, Backlog):
+            target = Told(target, self._deliver)
+        target.opened(answer)
         with self._pending_lock:
-            if isinstance(target, Watch):
-                target._opened(answer)
-            self._watches[number] = target
-            for event in self._early_events.pop(number, []):
-                self._hand_event(target, event)
+            self._watches[target.number] = target
+            early = self._early.pop(target.number, None)
+            if early is not None:
+                target.adopt(early)
+            if self._is_lost:
+                target.end()
         return answer
 
     def _close_watch(self, watch: int) -> None:
         with self._pending_lock:
-            self._closed_watches.append(watch)
-            self._early_events.pop(watch, None)
             target = self._watches.pop(watch, None)
-        if isinstance(target, Watch):
-            target.end()
+        if target is not None:
+            target.forget()
+
+    def _leave_watch(self, watch: int) -> None:
+        """End a watch without waiting for the answer, which tells nothing."""
+        self._close_watch(watch)
+        with contextlib.suppress(ComponentError):  # it has ended with the channel
+            data = self._request_bytes(next(self._numbers), "hub.unwatch", {"watch": watch}, None)
+            self._write(data)
+
+
+def described(exc: BaseException) -> str:
+    """An exception in one line; whatever its class does."""
+    try:
+        text = str(exc)
+    except Exception:
+        text = ""
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def print_line(text: str) -> None:
+    """To standard error, where the platform takes it into the component's log."""
+    with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads
+        print(f"paas_component: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_traceback(exc: BaseException) -> None:
     """To standard error, where the platform takes it into the component's log."""
     import traceback  # only now: most programs never need it
 
-    traceback.print_exception(type(exc), exc, exc.__traceback__)
+    with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads
+        traceback.print_exception(type(exc), exc, exc.__traceback__)
 
 
 def result_of(answer: dict[str, Any]) -> Any:

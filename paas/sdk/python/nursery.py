@@ -17,6 +17,7 @@ import threading
 
 from paas.sdk.python.awaiting import AwaitedWatch, Awaiting
 from paas.sdk.python.core import (
+    BATCH_MESSAGES,
     CONFIGURATION_WAIT_S,
     DRAIN_S,
     READ_BYTES,
@@ -102,7 +103,7 @@ class TrioComponent(Awaiting):
             return await self._manager.__aexit__(*exc)
         finally:
             self._flush()
-            self._closed = True
+            self._lost()
             self._raw.close()
 
     async def run(self) -> None:
@@ -120,9 +121,8 @@ class TrioComponent(Awaiting):
         await self.request("component.ready")
         await self._stopping.wait()
         with self._trio.move_on_after(DRAIN_S):
-            while self._running > 0:
+            while self._is_busy():
                 await self._trio.sleep(0.01)
-        self._flush()
 
     async def _await_signal(self) -> None:
         with self._trio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -190,6 +190,7 @@ class TrioComponent(Awaiting):
             except OSError:
                 data = b""
             if not self._received(data):
+                self._lost()
                 return
             await self._trio.lowlevel.checkpoint()
 
@@ -199,8 +200,13 @@ class TrioComponent(Awaiting):
             self._expire()
 
     def _write(self, data: bytes) -> None:
+        if self._closed:
+            return
         self._out.append(data)
-        if not self._reading:
+        self._unsent_bytes += len(data)
+        if len(self._out) >= BATCH_MESSAGES and not self._blocked:
+            self._flush()
+        elif not self._reading:
             self._to_write.set()
 
     def _flush(self) -> None:
@@ -214,8 +220,10 @@ class TrioComponent(Awaiting):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            return  # the reader sees it too
-        if sent < len(data):
+            sent = len(data)  # the reader sees it too
+        self._written(len(data) - sent)
+        self._blocked = sent < len(data)
+        if self._blocked:
             self._out.append(data[sent:])
             self._to_write.set()
 

@@ -5,8 +5,9 @@
     any thread may ask; it waits on a queue of its own until the reader has its answer
 
 The reader never waits for the harness to read: what cannot be written at once is left to a thread
-that waits, because a harness that is not read from stops reading itself.  For the same reason an
-inline operation cannot wait for an answer; asking in one is refused.
+that waits, because a harness that is not read from stops reading itself.  Other threads wait when
+much is left to be written.  For the same reason an inline operation cannot wait for an answer;
+asking in one is refused.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import time
 
 from paas.sdk.python.core import (
     ANSWER_MARGIN_S,
+    BATCH_MESSAGES,
     CONFIGURATION_WAIT_S,
     DRAIN_S,
+    FAILURES,
+    UNSENT_BYTES_MAX,
     Core,
-    Watch,
     _trace,
     leave_with,
     open_channel,
@@ -32,7 +35,8 @@ from paas.sdk.python.core import (
     receive,
     result_of,
 )
-from paas.sdk.python.values import DEFAULT_TIMEOUT_S
+from paas.sdk.python.events import Watch
+from paas.sdk.python.values import DEFAULT_TIMEOUT_S, Call, Result, are_large, uploading
 from paas.sdk.python.wire import ComponentError
 
 TYPE_CHECKING = False
@@ -40,10 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from paas.sdk.python.values import Call, Steps
+    from paas.sdk.python.values import Steps
 
 WORKERS_MAX = 8
-BATCH_ANSWERS = 64
 _CLOSED = "the channel is closed"
 
 
@@ -113,8 +116,9 @@ class ThreadWatch(Watch):
             return self._next()
 
     def close(self) -> None:
+        """End the watch; iteration over it ends."""
         if not self._ended:
-            self._component.unwatch(self.number)
+            self._component._leave_watch(self.number)
 
     def _wake(self) -> None:
         with self._bell:
@@ -134,13 +138,13 @@ class Component(Core):
         self._socket: socket.socket | None = None
         self._connecting = threading.Lock()
         self._send_lock = threading.Lock()
+        self._room = threading.Condition(self._send_lock)
         self._unsent: list[bytes] = []
         self._sending = False
         self._batch: list[bytes] = []
         self._reader = 0
         self._work: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._workers = 0
-        self._busy = 0
         self._busy_lock = threading.Lock()
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._event_thread: threading.Thread | None = None
@@ -189,6 +193,9 @@ class Component(Core):
     ) -> Pending:
         """Ask without waiting yet: many calls on their way from one thread.  As `call`."""
         timeout = options.pop("timeout", DEFAULT_TIMEOUT_S)
+        if are_large(options.get("attachments")):
+            steps = uploading(options["attachments"], self._binary)
+            options["attachments"] = self._drive(steps)
         params = self._call_params(target, operation, inputs, **options)
         until_s = time.monotonic() + timeout + ANSWER_MARGIN_S
         pending = Pending(self, 0, self._outputs, until_s)
@@ -229,6 +236,17 @@ class Component(Core):
     def _tell(self, method: str, params: dict[str, Any]) -> None:
         self.request(method, params)
 
+    def _tell_cast(self, params: dict[str, Any]) -> None:
+        if threading.get_ident() == self._reader:
+            raise ComponentError("invalid", "hub.cast: an inline operation cannot wait for others")
+        if not self._connected:
+            self.connect()
+        data = self._unconfirmed(params)
+        if data:
+            self._write(data)
+        else:
+            self.request("hub.cast", params)
+
     def _drive(self, steps: Steps) -> Any:
         try:
             method, params = next(steps)
@@ -250,7 +268,8 @@ class Component(Core):
         waiter.put(message)
 
     def _open_watch(self, method: str, params: dict[str, Any], target: Any) -> dict[str, Any]:
-        return self._watch_opened(self.request(method, params), target)
+        with self._opens_watch():
+            return self._watch_opened(self.request(method, params), target)
 
     def watching(self, **what: Any) -> ThreadWatch:
         """The same as `watch`, to iterate over: `with component.watching(group="g") as events`.
@@ -292,11 +311,14 @@ class Component(Core):
         """Many threads may write; whoever is first writes for the others too."""
         if threading.get_ident() == self._reader:
             self._batch.append(data)
-            if len(self._batch) >= BATCH_ANSWERS:
+            if len(self._batch) >= BATCH_MESSAGES:
                 self._write_batch()
             return
         with self._send_lock:
+            while self._sending and self._unsent_bytes > UNSENT_BYTES_MAX:
+                self._room.wait()
             self._unsent.append(data)
+            self._unsent_bytes += len(data)
             if self._sending:
                 return
             self._sending = True
@@ -304,21 +326,27 @@ class Component(Core):
 
     def _write_unsent(self) -> None:
         assert self._socket is not None
-        first = True
+        sent = 0
         try:
-            while data := self._take_unsent():
+            while data := self._take_unsent(sent):
                 self._socket.sendall(data)
-                first = False
+                sent = len(data)
         except OSError:
-            self._sending = False
-            if first:  # what was written for others fails for them, when the reader sees the end
+            with self._send_lock:
+                self._unsent.clear()
+                self._unsent_bytes = 0
+                self._sending = False
+                self._room.notify_all()
+            if not sent:  # what was written for others fails for them, when the reader sees the end
                 raise ComponentError("not-available", _CLOSED) from None
 
-    def _take_unsent(self) -> bytes:
+    def _take_unsent(self, sent: int) -> bytes:
         with self._send_lock:
             data = b"".join(self._unsent)
             self._unsent.clear()
+            self._unsent_bytes -= sent
             self._sending = bool(data)
+            self._room.notify_all()
             return data
 
     def _write_batch(self) -> None:
@@ -326,6 +354,7 @@ class Component(Core):
         data = b"".join(self._batch)
         self._batch.clear()
         with self._send_lock:
+            self._unsent_bytes += len(data)
             if self._sending:
                 self._unsent.append(data)
                 return
@@ -338,12 +367,16 @@ class Component(Core):
         except OSError:
             sent = len(data)  # closed: the reader sees it too
         with self._send_lock:
+            self._unsent_bytes -= sent
             if sent < len(data):
                 self._unsent.insert(0, data[sent:])
             self._sending = bool(self._unsent)
             if not self._sending:
                 return
-        threading.Thread(target=self._write_rest, daemon=True).start()
+        try:
+            threading.Thread(target=self._write_rest, daemon=True).start()
+        except RuntimeError:  # the limit of processes; better late than never
+            self._write_rest()
 
     def _write_rest(self) -> None:
         with contextlib.suppress(ComponentError):  # the reader sees the end of the channel
@@ -352,22 +385,21 @@ class Component(Core):
     def _read(self, channel: socket.socket) -> None:
         """The reader thread: messages in, answers to who waits, operations started."""
         self._reader = threading.get_ident()
-        feed, take = self._codec.feed, self._take
-        while data := receive(channel):
-            try:
-                messages = feed(data)
-            except ValueError as exc:
-                print_traceback(exc)
-                break
-            for message in messages:
-                try:
-                    take(message)
-                except Exception as exc:
-                    print_traceback(exc)
-            if self._batch:
-                self._write_batch()
-        self._lost_channel = True
-        self._lost()
+        codec, take = self._codec, self._take
+        try:
+            while data := receive(channel):
+                for message, size in zip(codec.feed(data), codec.sizes):  # noqa: B905  (3.10)
+                    try:
+                        take(message, size)
+                    except FAILURES as exc:
+                        print_traceback(exc)
+                if self._batch:
+                    self._write_batch()
+        except Exception as exc:  # what is not the protocol
+            print_traceback(exc)
+        finally:
+            self._lost_channel = True
+            self._lost()
 
     # -- operations --------------------------------------------------------------------------------
 
@@ -381,22 +413,32 @@ class Component(Core):
         if call.trace:
             _trace.set(call.trace)
         try:
-            data = self._answer(identity, function(call.inputs, call))
-        except Exception as exc:
+            value = function(call.inputs, call)
+            if type(value) is Result and are_large(value.attachments):
+                # A worker may wait until they are uploaded.
+                self._hand_over((identity, call, lambda _inputs, _call: value))
+                return
+            data = self._answer(identity, value)
+        except FAILURES as exc:
             data = self._failure(identity, exc)
-        if call.trace:
-            _trace.set(None)
+        finally:
+            if call.trace:
+                _trace.set(None)
         if data:
             self._write(data)
 
     def _work_on_terminate(self, message: dict[str, Any]) -> None:
-        self._hand_over((None, None, message))
+        try:  # not behind what waits for a worker
+            threading.Thread(target=self._terminate, args=(message,), daemon=True).start()
+        except RuntimeError:  # the limit of processes
+            self._hand_over((None, Call({}), lambda _inputs, _call: self._terminate(message)))
 
     def _hand_over(self, item: Any) -> None:
         self._work.put(item)
         with self._busy_lock:
-            self._busy += 1
-            more = self._busy > self._workers and self._workers < self._workers_max
+            self._running += 1
+            self._running_bytes += item[1].size
+            more = self._running > self._workers and self._workers < self._workers_max
             if more:
                 self._workers += 1
         if more:
@@ -410,19 +452,17 @@ class Component(Core):
 
     def _worker(self) -> None:
         while True:
-            identity, call, work = self._work.get()
+            identity, call, function = self._work.get()
             try:
-                if call is None:
-                    self._terminate(work)
-                else:
-                    self._invoke(identity, call, work)
-            except Exception as exc:
+                self._invoke(identity, call, function)
+            except FAILURES as exc:
                 print_traceback(exc)
             finally:
                 self._calls.pop(identity, None)
                 _trace.set(None)
                 with self._busy_lock:
-                    self._busy -= 1
+                    self._running -= 1
+                    self._running_bytes -= call.size
 
     def _invoke(self, identity: Any, call: Call, function: Any) -> None:
         if call.deadline is not None and call.remaining() < 0:
@@ -434,7 +474,7 @@ class Component(Core):
             value = function(call.inputs, call)
             steps = self._outgoing(value)
             data = self._answer(identity, value if steps is None else self._drive(steps))
-        except Exception as exc:
+        except FAILURES as exc:
             data = self._failure(identity, exc)
         if data:
             with contextlib.suppress(ComponentError):  # nobody is there to hear it
@@ -448,30 +488,36 @@ class Component(Core):
                 said = self._on_terminate(params.get("reason", ""), params.get("inputs"))
         except ComponentError as exc:
             refusal = exc
-        except Exception as exc:
+        except FAILURES as exc:
             print_traceback(exc)
-        if self._terminated(message, said, refusal):
+        try:
+            accepted = self._terminated(message, said, refusal)
+        except ComponentError:  # the harness is gone
+            accepted = True
+        if accepted:
             self._stopping.set()
 
     def _drain(self) -> None:
-        """Let the operations that run finish, for a while."""
+        """Let the operations that run finish and their answers be written, for a while."""
         end_s = time.monotonic() + DRAIN_S
-        while self._busy > 0 and time.monotonic() < end_s:
+        while (self._running > 0 or self._sending) and time.monotonic() < end_s:
             time.sleep(0.01)
-        sys.stdout.flush()
+        with contextlib.suppress(Exception):  # closed, or a pipe that nobody reads
+            sys.stdout.flush()
 
     # -- events ------------------------------------------------------------------------------------
 
     def _deliver(self, callback: Callable[[Any], Any], value: Any) -> None:
-        if self._event_thread is None:
-            self._event_thread = threading.Thread(target=self._event_loop, daemon=True)
-            self._event_thread.start()
         self._events.put((callback, value))
+        if self._event_thread is None:
+            thread = threading.Thread(target=self._event_loop, daemon=True)
+            thread.start()
+            self._event_thread = thread
 
     def _event_loop(self) -> None:
         while True:
             callback, value = self._events.get()
             try:
                 callback(value)
-            except Exception as exc:
+            except FAILURES as exc:
                 print_traceback(exc)

@@ -45,8 +45,8 @@ class Call:
     """What an operation can know about the call it answers."""
 
     __slots__ = (
-        *("_attachments", "_cancelled", "component", "deadline", "inputs", "message"),
-        *("object", "oneway", "operation", "sender", "task", "trace"),
+        *("_attachments", "_cancelled", "begun", "component", "deadline", "inputs", "message"),
+        *("object", "oneway", "operation", "sender", "size", "task", "trace"),
     )
 
     def __init__(self, params: dict[str, Any], component: Any = None) -> None:
@@ -61,6 +61,8 @@ class Call:
         self.oneway: bool = get("oneway", False)
         self.message: dict[str, Any] | None = get("message")
         self.task: Any = None
+        self.begun = False
+        self.size = 0
         self._attachments: Any = get("attachments")
         self._cancelled: threading.Event | None = None
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import binascii
 import json
 import json.encoder
+import threading
 
 TYPE_CHECKING = False  # as in `typing`, which takes long to import
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 MESSAGE_BYTES_MAX = 4 << 20
+NESTING_MAX = 32
+"""Deepest nesting in a message; the harness cannot read a deeper one, nor tell whose it is."""
+
+_SHALLOW_BYTES = 80
+"""A message this short cannot be nested too deep, with what every message has around it."""
+
+_BRACKETS = bytes.maketrans(b"[{]}", b"(())")
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[{]}")))
+_CONTAINERS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])  # first bytes of msgpack's
 
 OURS = -32000
 NO_SUCH_METHOD = -32601
@@ -48,6 +58,33 @@ class ComponentError(Exception):
         made = cls(code, str(error.get("message", "")))
         made.data = data
         return made
+
+
+def _check_nesting(value: Any) -> None:
+    """Raise ComponentError when arrays and maps are nested too deep."""
+    level = [value]
+    for _ in range(NESTING_MAX + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list, tuple))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ComponentError("limit-exceeded", f"it is nested more than {NESTING_MAX} deep")
+
+
+def _is_shallow(line: bytes) -> bool:
+    """Is this JSON certainly not nested too deep?  Brackets in texts count as brackets here."""
+    if line.count(b"{") + line.count(b"[") <= NESTING_MAX:
+        return True
+    rest = line.translate(_BRACKETS, _NO_BRACKETS)
+    for _ in range(NESTING_MAX):  # the innermost ones vanish, one level at a time
+        rest = rest.replace(b"()", b"")
+        if not rest:
+            return True
+    return False
 
 
 def _not_json(value: Any) -> Any:
@@ -82,11 +119,13 @@ class JsonLines:
     binary = False
 
     def __init__(self) -> None:
+        self.sizes: list[int] = []
         self._parts: list[bytes] = []
         self._scan: Callable[[str, int], tuple[Any, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009
 
     def feed(self, data: bytes) -> list[Any]:
-        """The messages that are whole now."""
+        """The messages that are whole now; `sizes` are theirs."""
+        self.sizes = []
         end = data.rfind(b"\n") + 1
         if not end:
             self._parts.append(data)
@@ -103,21 +142,26 @@ class JsonLines:
 
     def _messages(self, text: str) -> list[Any]:
         messages: list[Any] = []
-        scan, at, end = self._scan, 0, len(text)
+        scan, sized, at, end = self._scan, self.sizes.append, 0, len(text)
         try:
             while at < end:
                 if text[at] in "\n\r\t ":
                     at += 1
                 else:
-                    message, at = scan(text, at)
+                    message, behind = scan(text, at)
                     messages.append(message)
+                    sized(behind - at)
+                    at = behind
         except StopIteration:
             raise ValueError(f"not JSON: {text[at : at + 40]!r}") from None
         return messages
 
     @staticmethod
     def encode(message: dict[str, Any]) -> bytes:
-        return to_json(message).encode("utf-8", "surrogatepass") + b"\n"
+        line = to_json(message).encode() + b"\n"
+        if len(line) > _SHALLOW_BYTES and not _is_shallow(line):
+            _check_nesting(message)
+        return line
 
     @staticmethod
     def answer(identity: Any, outputs: Any) -> bytes:
@@ -125,8 +169,10 @@ class JsonLines:
         if type(identity) is not int:
             identity = to_json(identity)
         body = to_json(outputs)
-        line = f'{{"jsonrpc":"2.0","id":{identity},"result":{{"outputs":{body}}}}}\n'
-        return line.encode("utf-8", "surrogatepass")
+        line = f'{{"jsonrpc":"2.0","id":{identity},"result":{{"outputs":{body}}}}}\n'.encode()
+        if len(line) > _SHALLOW_BYTES and not _is_shallow(line):
+            _check_nesting({"result": {"outputs": outputs}})
+        return line
 
 
 class MsgpackFrames:
@@ -142,15 +188,18 @@ class MsgpackFrames:
                 "unsupported",
                 "the package msgpack is not there: put it into the bundle, or use json",
             ) from None
+        self.sizes: list[int] = []
         self._parts: list[bytes] = []
         self._have = 0
         self._want = 4
-        self._pack = library.Packer(use_bin_type=True, unicode_errors="surrogatepass").pack
+        self._pack = library.Packer(use_bin_type=True).pack
+        self._packing = threading.Lock()  # a packer has one buffer
         self._unpack = library.unpackb
         # An answer to a question that nobody asked: it is dropped, and tells the codec.
         self.hello = self.encode({"jsonrpc": "2.0", "id": 0, "result": {}})
 
     def feed(self, data: bytes) -> list[Any]:
+        self.sizes = []
         self._parts.append(data)
         self._have += len(data)
         if self._have < self._want:
@@ -164,9 +213,8 @@ class MsgpackFrames:
             if end > size:
                 break
             body = data[at + 4 : end]
-            messages.append(
-                self._unpack(body, raw=False, strict_map_key=False, unicode_errors="surrogatepass")
-            )
+            messages.append(self._unpack(body, raw=False, strict_map_key=False))
+            self.sizes.append(len(body))
             at = end
         rest = data[at:]
         self._have = len(rest)
@@ -176,7 +224,10 @@ class MsgpackFrames:
         return messages
 
     def encode(self, message: dict[str, Any]) -> bytes:
-        body: bytes = self._pack(message)
+        with self._packing:
+            body: bytes = self._pack(message)
+        if len(body) - len(body.translate(None, _CONTAINERS)) > NESTING_MAX:
+            _check_nesting(message)
         return len(body).to_bytes(4, "big") + body
 
     def answer(self, identity: Any, outputs: Any) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from paas.base.errors import PlatformError
 from paas.blob import messages
@@ -157,6 +158,18 @@ def world(tmp_path: Path) -> Callable[[], Any]:
             nursery.cancel_scope.cancel()
 
     return make
+
+
+@pytest.fixture
+def autojump_clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    """Time that jumps, but never while the disk is at work: its calls are not in threads then."""
+
+    async def at_once(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return function(*args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    return MockClock(autojump_threshold=0)
 
 
 @pytest.fixture

@@ -110,13 +110,13 @@ def test_the_numbers_of_contents_and_grants_are_bounded(
     monkeypatch.setattr(limits, "ENTRIES_MAX", 2)
     monkeypatch.setattr(limits, "GRANTS_MAX", 2)
     shelf.add("d1", 1, KEY, "a", 0)
-    shelf.check_room("d1")
-    shelf.check_room("d2")
+    shelf.check_room("d1", "b", 0)
+    shelf.check_room("d2", "a", 0)
     shelf.add("d1", 1, OTHER, "b", 0)
     shelf.add("d2", 1, KEY, "a", 0)
     for digest in ("d1", "d3"):
         with pytest.raises(PlatformError) as caught:
-            shelf.check_room(digest)
+            shelf.check_room(digest, "c", 0)
         assert caught.value.code == "limit-exceeded"
 
 

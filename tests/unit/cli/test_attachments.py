@@ -99,6 +99,19 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert not outside.exists()
 
 
+def test_half_a_file_is_not_left(tmp_path: Path) -> None:
+    class Lost(Node):
+        def change(self, method: str, params: dict[str, Any], *, binary: bool = False) -> Any:
+            if params["offset"]:
+                raise PlatformError("not-available", "the node has gone")
+            return {"data": b"x" * params["size"], "eof": False}
+
+    item = {"name": "x.bin", "blob": "d", "key": "k", "node": "n1"}
+    with pytest.raises(PlatformError, match="the node has gone"):
+        attachments.save(cast("Session", Lost(binary=True)), [item], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match=r"--attach .*none: No such file"):
         attachments.outgoing(cast("Session", Node(binary=True)), (str(tmp_path / "none"),))

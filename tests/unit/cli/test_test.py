@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,32 @@ def test_without_a_manifest_or_tests_it_says_so(run, tmp_path):
     done = run("test", str(tmp_path))
     assert done.status == Exit.USAGE
     assert "there are no tests" in done.err
+
+
+def test_no_tests_are_no_success(run, tmp_path):
+    source = tmp_path / "book"
+    shutil.copytree(EXAMPLES / "guestbook", source)
+    (source / "test_guestbook.py").write_text("def test_it():\n    assert False\n")
+    done = run("test", str(source), "--runner", "unittest")
+    assert done.status == Exit.USAGE
+    assert "no tests were found" in done.err
+    done = run("test", str(source / "guestbook.py"))
+    assert done.status == Exit.USAGE
+    assert "no file of tests" in done.err
+
+
+def test_an_interpreter_that_cannot_run_the_tests_is_named(run, tmp_path):
+    for runner in ([], ["--runner", "pytest"], ["--runner", "unittest"]):
+        no_python = str(tmp_path / "python")
+        done = run("test", str(EXAMPLES / "guestbook"), "--python", no_python, *runner)
+        assert done.status == Exit.USAGE
+        assert f"cannot run {no_python}" in done.err
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    done = run("test", str(EXAMPLES / "guestbook"), "--python", str(bare), "--runner", "pytest")
+    assert done.status == Exit.USAGE
+    assert "has no pytest" in done.err
 
 
 def test_each_language_has_one_file():

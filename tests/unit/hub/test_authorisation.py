@@ -480,11 +480,24 @@ async def test_a_connection_that_has_not_said_its_node_speaks_for_nobody(world: 
     assert await outcome(peer, FORWARD, forwarded("brother-1", "shut-2")) == "denied"
 
 
-async def test_a_message_of_a_mailbox_may_come_from_any_hub_but_not_for_anybody(
+class _Primary:
+    """n3 is the primary of every mailbox."""
+
+    def check(self, node: str, message: Forward) -> None:
+        if node != "n3":
+            raise PlatformError("denied")
+
+
+async def test_a_message_of_a_mailbox_comes_from_its_primary_but_not_for_anybody(
     world: World,
 ) -> None:
     mark = MessageMark(id="m1", attempt=1)
     peer = world.n2.hub_of("n3")
+    message = forwarded("asker-1", "open-2", message=mark)
+    assert await outcome(peer, FORWARD, message) == "denied"  # there are no mailboxes
+    world.n2.router.claims = _Primary()
+    assert await outcome(world.n2.hub_of("n4"), FORWARD, message) == "denied"
+    assert world.n2.seen == []
     assert await outcome(peer, FORWARD, forwarded("asker-1", "open-2", message=mark)) == "done"
     assert await outcome(peer, FORWARD, forwarded("asker-1", "shut-2", message=mark)) == "denied"
     assert await outcome(peer, FORWARD, forwarded("plain-1", "wide-2", message=mark)) == "denied"

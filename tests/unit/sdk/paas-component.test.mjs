@@ -118,3 +118,112 @@ test("a call that nobody cancels makes no signal", () => {
   call.cancel();
   assert.equal(call.signal.aborted, true);
 });
+
+test("an error that cannot be said is answered all the same", async () => {
+  const { component, socket, lines, until, end } = await connected();
+  component.operation("big", async () => {
+    throw new ComponentError("odd", "it is odd", { n: 1n });
+  });
+  component.operation("long", async () => {
+    throw new Error("x".repeat(5 << 20));
+  });
+  for (const [id, operation] of ["big", "long"].entries()) {
+    const message = { id, method: "component.invoke", params: { operation } };
+    socket.write(JSON.stringify(message) + "\n");
+  }
+  await until(() => lines().length === 2);
+  const codes = lines().map((line) => line.error.data.code);
+  assert.deepEqual(codes.sort(), ["failed", "odd"]);
+  end();
+});
+
+test("what can be awaited is awaited, whoever made it", async () => {
+  const { component, socket, lines, until, end } = await connected();
+  component.operation("later", () => ({ then: (done) => setTimeout(() => done(7), 1) }));
+  socket.write('{"id":1,"method":"component.invoke","params":{"operation":"later"}}\n');
+  await until(() => lines().length === 1);
+  assert.deepEqual(lines()[0].result, { outputs: 7 });
+  end();
+});
+
+test("a signal that outlives its calls keeps nothing of them", async () => {
+  const { component, socket, lines, until, end } = await connected();
+  const controller = new AbortController();
+  const { signal } = controller;
+  let listening = 0;
+  const { addEventListener, removeEventListener } = signal;
+  signal.addEventListener = (...given) => {
+    listening += 1;
+    addEventListener.apply(signal, given);
+  };
+  signal.removeEventListener = (...given) => {
+    listening -= 1;
+    removeEventListener.apply(signal, given);
+  };
+  const asked = Array.from({ length: 20 }, () => component.call("x", "y", {}, { signal }));
+  await until(() => lines().length === 20);
+  for (const { id } of lines()) socket.write(JSON.stringify({ id, result: { outputs: id } }) + "\n");
+  await Promise.all(asked);
+  assert.equal(listening, 0);
+  const cancelled = component.call("x", "y", {}, { signal });
+  controller.abort();
+  await assert.rejects(cancelled, { code: "cancelled" });
+  end();
+});
+
+test("a file that cannot be written is an error, not the end of the program", async () => {
+  let answers = 0;
+  const blobs = {
+    request: async () => {
+      await new Promise((go) => setTimeout(go, 20));
+      answers += 1;
+      return { data: "AAAA", eof: answers > 3 };
+    },
+  };
+  const item = new Attachment(blobs, { name: "a", blob: "ff", size: 9, node: "n", key: "k" });
+  await assert.rejects(item.save("/nowhere/at/all"), { code: "ENOENT" });
+});
+
+test("whoever is told a configuration may fail, or ask for it", async () => {
+  const { component, socket, lines, until, end } = await connected();
+  const told = [];
+  component.onConfigure(async (configuration) => {
+    told.push([configuration, await component.configuration()]);
+    throw new Error("no");
+  });
+  for (const n of [1, 2, 3]) {
+    const params = { configuration: { n } };
+    socket.write(JSON.stringify({ id: n, method: "component.configure", params }) + "\n");
+  }
+  await until(() => lines().length === 3 && told.length === 2);
+  assert.deepEqual(told.at(-1), [{ n: 3 }, { n: 3 }]);
+  end();
+});
+
+test("what the harness does not read is bounded", async () => {
+  const { component, socket, end } = await connected();
+  socket.pause();
+  const text = "x".repeat(100_000);
+  const asked = Array.from({ length: 240 }, () => component.call("x", "y", { text }).catch(String));
+  asked.push(...Array.from({ length: 9 }, () => component.tell("x", "y", { text }).catch(String)));
+  for (let n = 0; n < 240; n += 1) component.log(text);
+  await new Promise((go) => setTimeout(go, 300));
+  const waiting = component.unsentBytes;
+  assert.ok(waiting <= (8 << 20) + 200_000, String(waiting));
+  end();
+  const said = await Promise.all(asked);
+  assert.ok(said.every((one) => /closed/.test(String(one))), String(said[0]));
+});
+
+test("half a character and too much nesting are errors of the program", async () => {
+  const { component, end } = await connected();
+  for (const text of ["\ud83d", "\\\ud83d", "a\udc00\ud83d"]) {
+    await assert.rejects(component.call("x", "y", { text }), { code: "failed" });
+  }
+  let value = "[".repeat(100);
+  for (let n = 0; n < 31; n += 1) value = [value, "]}"];
+  await assert.rejects(component.call("x", "y", value), { code: "limit-exceeded" });
+  const asked = component.call("x", "y", { text: "\\ud83d \u{1f600}", value: value[0][0] });
+  end();
+  await assert.rejects(asked, { code: "unknown-outcome" });
+});

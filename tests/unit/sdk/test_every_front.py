@@ -5,6 +5,7 @@ What a component can do must not depend on how its program waits, nor on its lan
 
 from __future__ import annotations
 
+import base64
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from paas.sdk.paas_testing import Harness, HarnessError
+from paas.sdk.paas_testing import Harness, HarnessError, Pending
 
 ROOT = Path(__file__).parents[3]
 SDK = ROOT / "paas" / "sdk"
@@ -21,10 +22,14 @@ PROBES = Path(__file__).parent / "probes"
 NODE = shutil.which("node")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-COMMANDS = {
+PYTHONS = {
     "threads": (sys.executable, str(PROBES / "probe_threads.py")),
     "asyncio": (sys.executable, str(PROBES / "probe_tasks.py"), "asyncio"),
     "trio": (sys.executable, str(PROBES / "probe_tasks.py"), "trio"),
+}
+COMMANDS = {
+    **PYTHONS,
+    **{f"{front}, msgpack": command for front, command in PYTHONS.items()},
     **(
         {"node": (NODE, str(PROBES / "probe.mjs"), str(SDK / "node" / "paas-component.mjs"))}
         if NODE
@@ -33,17 +38,16 @@ COMMANDS = {
 }
 
 
-def started(front: str) -> Harness:
-    harness = Harness(COMMANDS[front], configuration={"a": 1}, environment={"PYTHONPATH": str(SDK)})
-    harness.start()
-    return harness
+def played(front: str) -> Harness:
+    codec = "msgpack" if "msgpack" in front else "json"
+    environment = {"PYTHONPATH": str(SDK), "PROBE_CODEC": codec}
+    return Harness(COMMANDS[front], configuration={"a": 1}, environment=environment)
 
 
 @pytest.fixture(scope="module", params=sorted(COMMANDS))
 def front(request: pytest.FixtureRequest) -> Iterator[tuple[str, Harness]]:
-    harness = started(request.param)
-    yield request.param, harness
-    harness.close()
+    with played(request.param) as harness:
+        yield request.param, harness
 
 
 @pytest.fixture
@@ -179,7 +183,7 @@ def test_large_attachments_go_by_blob_and_come_back(harness: Harness) -> None:
     harness.on("blob.begin", {"upload": "u1"})
     harness.on("blob.append", append)
     harness.on("blob.commit", {"blob": "ee", "size": 3 << 20, "node": "n1", "key": "secret"})
-    harness.on("blob.read", read_of(b"abcdef", 4))
+    harness.on("blob.read", read_of(b"abcdef", 4, binary=harness._binary))
     pending = harness.begin("send_large")
     asked = harness.expect("hub.call", operation="take")
     (item,) = asked.params["attachments"]
@@ -197,14 +201,13 @@ def test_large_attachments_go_by_blob_and_come_back(harness: Harness) -> None:
     assert sorted(pieces) == [0, 1 << 20, 2 << 20]
 
 
-def read_of(data: bytes, most: int) -> Any:
-    import base64
-
+def read_of(data: bytes, most: int, *, binary: bool) -> Any:
     def read(params: dict[str, Any]) -> dict[str, Any]:
         assert params["key"] == "k"
         offset = params["offset"]
         piece = data[offset : offset + most]
-        return {"data": base64.b64encode(piece).decode(), "eof": offset + most >= len(data)}
+        said = piece if binary else base64.b64encode(piece).decode()
+        return {"data": said, "eof": offset + most >= len(data)}
 
     return read
 
@@ -238,6 +241,78 @@ def test_exceptions_are_failed_with_their_message(harness: Harness) -> None:
     assert (caught.value.code, caught.value.message) == ("failed", "ValueError: it broke")
 
 
+def test_who_is_cancelled_before_it_has_begun_is_answered(harness: Harness) -> None:
+    for identity in range(900_000, 900_010):  # both in one write, so that they are read together
+        params = {"operation": "wait", "inputs": {}, "from": ""}
+        harness._send_many(
+            {"id": identity, "method": "component.invoke", "params": params},
+            {"method": "component.cancel", "params": {"id": identity}},
+        )
+        with pytest.raises(HarnessError, match="cancelled"):
+            Pending(harness, identity).result()
+
+
+def test_what_is_nested_too_deep_is_an_error_and_not_silence(harness: Harness) -> None:
+    value: Any = 0
+    for _ in range(30):  # in an answer, which is two levels more
+        value = [value]
+    assert harness.call("deep", {"depth": 30}) == value
+    for depth in (31, 500):
+        with pytest.raises(HarnessError, match="nested more than 32 deep"):
+            harness.call("deep", {"depth": depth})
+
+
+def test_half_a_character_is_an_error_and_not_silence(harness: Harness) -> None:
+    with pytest.raises(HarnessError, match="failed"):
+        harness.call("half_a_character")
+
+
+def test_an_error_whose_data_cannot_be_said_keeps_its_code(harness: Harness) -> None:
+    with pytest.raises(HarnessError, match="it is odd") as caught:
+        harness.call("fail_oddly")
+    assert caught.value.code == "odd"
+
+
+def test_large_results_of_plain_operations_go_by_blob_too(harness: Harness) -> None:
+    harness.on("blob.begin", {"upload": "u1"})
+    harness.on("blob.append", {})
+    harness.on("blob.commit", {"blob": "ee", "size": 2 << 20, "node": "n1", "key": "secret"})
+    (item,) = harness.begin("send_plainly").whole()["attachments"]
+    assert (item["name"], item["blob"], "data" in item) == ("b", "ee", False)
+
+
+def test_who_does_not_keep_up_with_events_is_told_of_the_gap(harness: Harness) -> None:
+    most = 10_000
+
+    def flood(params: dict[str, Any]) -> dict[str, Any]:
+        events = [{"watch": 88, "event": "joined", "index": n, "n": n} for n in range(most + 50)]
+        harness._send_many(*({"method": "component.event", "params": e} for e in events))
+        return {"watch": 88, "snapshot": [], "index": 0}
+
+    harness.on("hub.watch", flood)
+    assert harness.call("listen_late") == 88
+    harness.call("open_gate")
+    heard: list[Any] = []
+    for _ in range(2_000):
+        heard = harness.call("heard_late")
+        if heard[0] > most:
+            break
+    gap = {"watch": 88, "event": "gap", "index": 0, "dropped": 50}
+    assert heard == [most + 1, [gap]]
+
+
+def test_a_stream_of_casts_is_confirmed_now_and_then(harness: Harness) -> None:
+    notes: list[int] = []
+
+    def cast(params: dict[str, Any]) -> dict[str, int]:
+        notes.append(params["inputs"]["n"])
+        return {"accepted": 1}
+
+    harness.on("hub.cast", cast)
+    harness.call("tell_many")
+    assert notes == list(range(300))
+
+
 def test_configuration_is_known_and_changes_are_told(harness: Harness) -> None:
     before = harness.call("configured_as")
     harness.configure({"a": before["now"]["a"] + 1})
@@ -250,45 +325,88 @@ def test_configuration_is_known_and_changes_are_told(harness: Harness) -> None:
     assert after["changes"][-1:] == [after["now"]]
 
 
-def test_numbers_that_json_does_not_have_are_a_failure() -> None:
-    harness = started("threads")
-    try:
-        with pytest.raises(HarnessError, match="failed"):
-            harness.call("nonsense")
-    finally:
-        harness.close()
-
-
 def test_an_inline_operation_cannot_wait_for_others() -> None:
-    harness = started("threads")
-    try:
+    with played("threads") as harness:
         with pytest.raises(HarnessError, match="cannot wait"):
             harness.call("ask_inline")
         assert harness.call("echo", {"a": 1}) == {"a": 1}
-    finally:
-        harness.close()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_it_may_refuse_to_end_and_ends_when_it_agrees(name: str) -> None:
-    harness = started(name)
-    try:
+    with played(name) as harness:
         assert harness.terminate("no") == {"accepted": False, "reason": "not yet"}
         assert harness.call("echo", {"a": 1}) == {"a": 1}
         assert harness.terminate("now")["accepted"] is True
         assert harness.wait() == 0, harness.output
-    finally:
-        harness.close()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_it_ends_with_its_harness_also_when_it_waits(name: str) -> None:
-    harness = started(name)
-    try:
+    with played(name) as harness:
         harness.begin("ask", timeout=60)
         harness.expect("hub.call")
         assert harness._channel is not None
         harness._channel.shutdown(2)
         assert harness.wait(20) == 0, harness.output
-    finally:
-        harness.close()
+
+
+@pytest.mark.parametrize("name", sorted(PYTHONS))
+def test_numbers_that_json_does_not_have_are_a_failure(name: str) -> None:
+    with played(name) as harness, pytest.raises(HarnessError, match="failed"):
+        harness.call("nonsense")
+
+
+@pytest.mark.parametrize("operation", ["exit_here", "exit_inline"])
+@pytest.mark.parametrize("name", sorted(PYTHONS))
+def test_an_operation_that_would_end_the_program_has_failed(name: str, operation: str) -> None:
+    with played(name) as harness:
+        for _ in range(10):  # more than there are workers
+            with pytest.raises(HarnessError, match="failed: SystemExit: 3"):
+                harness.call(operation)
+        assert harness.call("echo", {"a": 1}) == {"a": 1}
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"threads", "threads, msgpack"}))
+def test_what_is_awaited_only_in_the_end_is_cancelled_too(name: str) -> None:
+    with played(name) as harness:
+        pending = harness.begin("wait_wrapped", timeout=60)
+        waits = lambda: any(r["message"] == "waiting" for r in harness.logs)  # noqa: E731
+        harness._until(waits, 10, "it does not wait")
+        pending.cancel()
+        with pytest.raises(HarnessError, match="cancelled"):
+            pending.result()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "trio"])
+def test_a_task_that_cannot_be_begun_is_a_failure(name: str) -> None:
+    with played(name) as harness, pytest.raises(HarnessError, match="failed: TypeError"):
+        harness.call("one_word")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_operations_that_wait_are_bounded_by_their_bytes(name: str) -> None:
+    with played(name) as harness:
+        text = "x" * (1 << 20)
+        pending = [harness.begin("wait", {"n": n, "text": text}, timeout=60) for n in range(36)]
+        with pytest.raises(HarnessError) as caught:
+            pending[-1].result()
+        assert caught.value.code == "limit-exceeded"
+        refused = [one.identity for one in pending if one.identity in harness._answers]
+        assert len(refused) <= 5
+        assert harness.call("echo", {"a": 1}) == {"a": 1}
+        for one in pending[:31]:
+            one.cancel()
+            with pytest.raises(HarnessError, match="cancelled"):
+                one.result()
+        assert len(harness.call("echo", {"text": text})["text"]) == len(text)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_it_ends_also_when_operations_wait_for_all_there_is(name: str) -> None:
+    with played(name) as harness:
+        pending = [harness.begin("wait", timeout=60) for _ in range(20)]
+        assert harness.terminate("now")["accepted"] is True
+        for one in pending:
+            one.cancel()
+        assert harness.wait(20) == 0, harness.output

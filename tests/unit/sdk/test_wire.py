@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -15,7 +18,7 @@ from paas.harness.channel import Channel
 from paas.rpc.envelope import Form
 from paas.sdk import paas_component as sdk
 from paas.sdk.python.threads import Component
-from paas.sdk.python.wire import JsonLines, MsgpackFrames, codec_named, to_json
+from paas.sdk.python.wire import ComponentError, JsonLines, MsgpackFrames, codec_named, to_json
 from paas.wire import codec
 
 values = some.recursive(
@@ -68,6 +71,80 @@ def test_the_first_bytes_tell_the_harness_the_codec_and_nothing_else(make: Any) 
     assert channel.receive(make().hello) == []
     assert channel.take_outbox() == b""
     assert channel.form is (Form.JSON if make is JsonLines else Form.MSGPACK)
+
+
+SEVERAL_THREADS = """
+import sys, threading
+from paas.sdk.python.wire import MsgpackFrames
+sys.setswitchinterval(1e-6)
+wire, wrong = MsgpackFrames(), []
+
+def say(n):
+    message = {"n": [n] * 50}
+    for _ in range(300):
+        if MsgpackFrames().feed(wire.encode(message)) != [message]:
+            wrong.append(n)
+
+threads = [threading.Thread(target=say, args=(n,)) for n in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(wrong))
+"""
+
+
+def test_several_threads_may_say_something_at_once_also_without_the_compiled_package() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL_THREADS],
+        env={**os.environ, "MSGPACK_PUREPYTHON": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@CODECS
+def test_the_deepest_nesting_is_that_of_the_harness(make: Any) -> None:
+    for depth, brackets in (
+        (32, ""),
+        (32, "([{" * 40),
+        (32, "[]{}" * 40),
+        (33, ""),
+        (33, "}" * 99),
+    ):
+        value: Any = {"text": brackets}
+        for _ in range(depth - 3):
+            value = [value]
+        wire = make()
+        if depth > 32:
+            with pytest.raises(ComponentError, match="nested"):
+                wire.encode({"id": 1, "result": {"outputs": value}})
+            with pytest.raises(ComponentError, match="nested"):
+                wire.answer(1, value)
+            continue
+        for data in (wire.encode({"id": 1, "result": {"outputs": value}}), wire.answer(1, value)):
+            channel = Channel(1)
+            channel.receive(wire.hello)
+            channel.receive(data)
+            assert channel.take_outbox() == b""
+
+
+def test_half_a_character_is_found() -> None:
+    for wire in (JsonLines(), MsgpackFrames()):
+        with pytest.raises(UnicodeEncodeError):
+            wire.encode({"text": "\ud83d"})
+        with pytest.raises(UnicodeEncodeError):
+            wire.answer(1, "\ud83d")
+
+
+@CODECS
+def test_sizes_are_those_of_the_messages(make: Any) -> None:
+    wire = make()
+    data = [wire.encode({"n": "x" * size}) for size in (5, 50_000)]
+    assert len(wire.feed(b"".join(data))) == 2
+    assert [len(one) - size for one, size in zip(data, wire.sizes, strict=True)] in ([1, 1], [4, 4])
+    assert wire.feed(data[0][:3]) == []
+    assert wire.sizes == []
 
 
 def test_what_is_no_json_is_found() -> None:

@@ -19,6 +19,12 @@ class Sample(Params, frozen=True, kw_only=True):
     inner: Inner | None = None
 
 
+class Parcel(Params, frozen=True, kw_only=True):
+    """A sample with binary data."""
+
+    data: bytes
+
+
 @pytest.fixture
 def declared() -> object:
     made = method(9_990, "test.sample", Sample, Nothing)
@@ -70,6 +76,20 @@ def test_unknown_fields_are_ignored() -> None:
 def test_bytes_that_are_no_msgpack_are_invalid() -> None:
     with pytest.raises(PlatformError) as caught:
         decode(b"\xc1", Sample)
+    assert caught.value.code == "invalid"
+
+
+def test_binary_data_may_come_in_base64() -> None:
+    assert decode(codec.pack({"data": "AAEC"}), Parcel).data == b"\0\1\2"
+
+
+@pytest.mark.parametrize("rest", [b"\xa1", b"\x01\x02"])
+def test_garbage_behind_base64_is_invalid(rest: bytes) -> None:
+    """Typed decoding stops at the text, before it sees what is behind."""
+    body = codec.pack({"data": "AAEC"})
+    broken = body + rest if rest != b"\xa1" else bytes([body[0] + 1]) + body[1:] + rest
+    with pytest.raises(PlatformError) as caught:
+        decode(broken, Parcel)
     assert caught.value.code == "invalid"
 
 

@@ -72,6 +72,39 @@ probe.operation("break_down", () => {
   error.name = "ValueError";
   throw error;
 });
+probe.operation("deep", ({ depth }) => {
+  let value = 0;
+  for (let n = 0; n < depth; n += 1) value = [value];
+  return value;
+});
+probe.operation("half_a_character", () => ({ text: "\ud83d" }));
+probe.operation("fail_oddly", async () => {
+  throw new ComponentError("odd", "it is odd", { why: 1n });
+});
+probe.operation("send_plainly", () => {
+  return new Result({}, [{ name: "b", type: "t", data: Buffer.alloc(2 << 20, "x") }]);
+});
+probe.operation("wait_wrapped", (_, call) => ({
+  then(_done, fail) {
+    probe.log("waiting");
+    call.signal.addEventListener("abort", () => fail(call.signal.reason));
+  },
+}));
+let openGate;
+const gate = new Promise((resolve) => (openGate = resolve));
+const late = [];
+probe.operation("listen_late", async () => {
+  const hear = async (event) => {
+    await gate;
+    late.push(event);
+  };
+  return (await probe.watch({ group: "late" }, hear)).number;
+});
+probe.operation("open_gate", () => openGate());
+probe.operation("heard_late", () => [late.length, late.slice(-1)]);
+probe.operation("tell_many", async () => {
+  for (let n = 0; n < 300; n += 1) await probe.tell("group:b", "note", { n });
+});
 probe.operation("configured_as", async () => ({ now: await probe.configuration(), changes }));
 probe.onConfigure((configuration) => changes.push(configuration));
 probe.object("cart", {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -22,7 +23,9 @@ else:
 
 class Probe(Base):  # type: ignore[misc]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(codec=os.environ.get("PROBE_CODEC", "json"))
+        self.gate = False
+        self.late: list[Any] = []
         self.heard: list[Any] = []
         self.changes: list[Any] = []
 
@@ -110,6 +113,63 @@ class Probe(Base):  # type: ignore[misc]
     @operation
     async def nonsense(self, inputs: Any, call: Call) -> Any:
         return {"x": float("nan")}
+
+    @operation
+    async def deep(self, inputs: Any, call: Call) -> Any:
+        value: Any = 0
+        for _ in range(inputs["depth"]):
+            value = [value]
+        return value
+
+    @operation
+    async def half_a_character(self, inputs: Any, call: Call) -> Any:
+        return {"text": "\ud83d"}
+
+    @operation
+    async def exit_here(self, inputs: Any, call: Call) -> Any:
+        sys.exit(3)
+
+    @operation("exit_inline")
+    def exit_there(self, inputs: Any, call: Call) -> Any:
+        sys.exit(3)
+
+    @operation
+    async def fail_oddly(self, inputs: Any, call: Call) -> Any:
+        raise ComponentError("odd", "it is odd", why={1, 2})
+
+    @operation
+    def send_plainly(self, inputs: Any, call: Call) -> Any:
+        return Result({}, [{"name": "b", "type": "t", "data": b"x" * (2 << 20)}])
+
+    @operation
+    def wait_wrapped(self, inputs: Any, call: Call) -> Any:
+        return self.wait(inputs, call)
+
+    @operation
+    async def one_word(self, inputs: Any) -> Any:
+        return inputs
+
+    @operation
+    async def listen_late(self, inputs: Any, call: Call) -> Any:
+        async def hear(event: Any) -> None:
+            while not self.gate:
+                await sleep(0.005)
+            self.late.append(event)
+
+        return (await self.watch(hear, group="late"))["watch"]
+
+    @operation
+    def open_gate(self, inputs: Any, call: Call) -> Any:
+        self.gate = True
+
+    @operation
+    def heard_late(self, inputs: Any, call: Call) -> Any:
+        return [len(self.late), self.late[-1:]]
+
+    @operation
+    async def tell_many(self, inputs: Any, call: Call) -> Any:
+        for n in range(300):
+            await self.tell("group:b", "note", {"n": n})
 
     @operation
     async def configured_as(self, inputs: Any, call: Call) -> Any:

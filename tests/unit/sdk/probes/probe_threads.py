@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from typing import Any
 
@@ -10,7 +12,9 @@ from paas_component import Call, Component, ComponentError, Result, operation
 
 class Probe(Component):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(codec=os.environ.get("PROBE_CODEC", "json"))
+        self.gate = threading.Event()
+        self.late: list[Any] = []
         self.heard: list[Any] = []
         self.changes: list[Any] = []
 
@@ -89,6 +93,54 @@ class Probe(Component):
     @operation
     def nonsense(self, inputs: Any, call: Call) -> Any:
         return {"x": float("nan")}
+
+    @operation
+    def deep(self, inputs: Any, call: Call) -> Any:
+        value: Any = 0
+        for _ in range(inputs["depth"]):
+            value = [value]
+        return value
+
+    @operation
+    def half_a_character(self, inputs: Any, call: Call) -> Any:
+        return {"text": "\ud83d"}
+
+    @operation
+    def exit_here(self, inputs: Any, call: Call) -> Any:
+        sys.exit(3)
+
+    @operation("exit_inline", inline=True)
+    def exit_there(self, inputs: Any, call: Call) -> Any:
+        sys.exit(3)
+
+    @operation
+    def fail_oddly(self, inputs: Any, call: Call) -> Any:
+        raise ComponentError("odd", "it is odd", why={1, 2})
+
+    @operation(inline=True)
+    def send_plainly(self, inputs: Any, call: Call) -> Any:
+        return Result({}, [{"name": "b", "type": "t", "data": b"x" * (2 << 20)}])
+
+    @operation
+    def listen_late(self, inputs: Any, call: Call) -> Any:
+        def hear(event: Any) -> None:
+            self.gate.wait(20)
+            self.late.append(event)
+
+        return self.watch(hear, group="late")["watch"]
+
+    @operation
+    def open_gate(self, inputs: Any, call: Call) -> Any:
+        self.gate.set()
+
+    @operation
+    def heard_late(self, inputs: Any, call: Call) -> Any:
+        return [len(self.late), self.late[-1:]]
+
+    @operation
+    def tell_many(self, inputs: Any, call: Call) -> Any:
+        for n in range(300):
+            self.tell("group:b", "note", {"n": n})
 
     @operation
     def configured_as(self, inputs: Any, call: Call) -> Any:
