@@ -1,8 +1,8 @@
 """Pairs of components that call and tell each other: components/messenger, in several styles.
 
 Both ends of a pair are the same program.  `default` is what a bundle has that says nothing: the
-front end of threads, JSON lines.  The others are one line in the program: `AsyncComponent` instead
-of `Component`, `codec="msgpack"` (with the package in the bundle).
+front end of threads, JSON lines.  The others are one line in the program: `codec="msgpack"` (with
+the package in the bundle), `AsyncComponent` instead of `Component`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ class Style:
 
 
 DEFAULT = Style("default (threads, JSON)", "threads", "json")
-BEST = Style("asyncio, msgpack", "asyncio", "msgpack")
+BEST = Style("threads, msgpack", "threads", "msgpack")
+"""One line of the program: `Component(codec="msgpack")`."""
+
 STYLES = (
     DEFAULT,
-    Style("threads, msgpack", "threads", "msgpack"),
-    Style("asyncio, JSON", "asyncio", "json"),
     BEST,
+    Style("asyncio, JSON", "asyncio", "json"),
+    Style("asyncio, msgpack", "asyncio", "msgpack"),
 )
 
 

@@ -28,6 +28,7 @@ _MARKS = {
     "available": ("●", "*", GREEN),
     "ready": ("●", "*", GREEN),
     "ok": ("●", "*", GREEN),
+    "passed": ("●", "*", GREEN),
     "warn": ("◐", "~", YELLOW),
     "unavailable": ("◐", "~", YELLOW),
     "failed": ("✖", "x", RED),

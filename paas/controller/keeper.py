@@ -187,8 +187,11 @@ class Keeper:
             if isinstance(step, Done):
                 return
             if isinstance(step, Wait):
-                with trio.move_on_at(step.until_s):
+                if step.until_s == math.inf:  # most keepers, mostly: a scope each would be much
                     await self._wake.wait()
+                else:
+                    with trio.move_on_at(step.until_s):
+                        await self._wake.wait()
                 continue
             try:
                 if isinstance(step, Clear):

@@ -54,6 +54,9 @@ LAST_WORDS_S = 1.0
 
 READ_BYTES = 65_536
 
+COLLECT_AFTER = 5_000
+"""Objects made and not gone, after which the collector looks for rings; messages make none."""
+
 EARLY_BYTES = 8 << 10
 """So much is handed to the kernel before the turn of the loop has ended."""
 

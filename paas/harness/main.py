@@ -49,6 +49,7 @@ _DEFAULTS = {
 def main(handoff: Handoff, *, directories: tuple[str, ...] = CHANNEL_DIRECTORIES) -> int:
     """Be the harness of one component until that has ended; the exit status for process 1."""
     gc.freeze()  # what the template made is shared with others: the collector shall not touch it
+    gc.set_threshold(limits.COLLECT_AFTER, 10, 10)
     return Harness(handoff, directories).run()
 
 

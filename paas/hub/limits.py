@@ -137,6 +137,10 @@ if this hub ended now.  No others are delivered until there are fewer."""
 DURABLE_RETRY_S = 0.5
 """How often a mailbox whose messages nobody can take looks for a member that is ready."""
 
+COLLECT_AFTER = 20_000
+"""Objects made and not gone, after which the collector of the hub's process looks for rings."""
+
+
 assert DURABLE_MESSAGE_BYTES_MAX + DURABLE_OVERHEAD_BYTES < DURABLE_BATCH_BYTES_MAX
 assert DURABLE_BYTES_MIN // DEAD_LETTERS_SHARE > DURABLE_MESSAGE_BYTES_MAX
 assert DURABLE_BYTES_MAX < DURABLE_TOTAL_BYTES_MAX

@@ -75,7 +75,7 @@ class GroupState:
 
     def __init__(self) -> None:
         self._members: dict[str, dict[str, int]] = {}  # group -> component -> token, joining order
-        self._groups: dict[str, set[str]] = {}  # component -> groups it is in
+        self._groups: dict[str, tuple[str, ...]] = {}  # component -> groups it is in
         self._configured: dict[str, list[str]] = {}  # component -> groups it was created with
         self._alive: dict[str, int] = {}  # component -> its incarnation, which has not ended
         self.commands = {JoinGroups: self._join, LeaveGroups: self._leave}
@@ -105,8 +105,8 @@ class GroupState:
             cmd.incarnation and self._alive[cmd.component] not in (0, cmd.incarnation)
         ):
             raise PlatformError("not-available", f"component {cmd.component[:8]} has ended")
-        held = self._groups.get(cmd.component, set())
-        if len(held | set(cmd.groups)) > limits.GROUPS_OF_COMPONENT_MAX:
+        held = self._groups.get(cmd.component, ())
+        if len({*held, *cmd.groups}) > limits.GROUPS_OF_COMPONENT_MAX:
             raise PlatformError(
                 "limit-exceeded",
                 f"a component may be in {limits.GROUPS_OF_COMPONENT_MAX} groups at most",
@@ -178,7 +178,7 @@ class GroupState:
         members = self._members.setdefault(group, {})
         if component not in members:
             members[component] = ctx.index
-            self._groups.setdefault(component, set()).add(group)
+            self._groups[component] = (*self._groups.get(component, ()), group)
             ctx.emit(MemberJoined(group=group, component=component))
 
     def _remove(self, group: str, component: str, ctx: Context) -> None:
@@ -187,9 +187,10 @@ class GroupState:
             return
         if not members:
             del self._members[group]
-        held = self._groups[component]
-        held.discard(group)
-        if not held:
+        held = tuple(other for other in self._groups[component] if other != group)
+        if held:
+            self._groups[component] = held
+        else:
             del self._groups[component]
         ctx.emit(MemberLeft(group=group, component=component))
 
@@ -211,4 +212,4 @@ class GroupState:
         self._groups = {}
         for group, members in self._members.items():
             for component in members:
-                self._groups.setdefault(component, set()).add(group)
+                self._groups[component] = (*self._groups.get(component, ()), group)

@@ -84,13 +84,9 @@ class Peer:
     async def run(self, first: bytes = b"") -> None:
         """Read until the end of the connection; then everybody who waits for it is told."""
         try:
-            data = first or await self.link.read()
-            while data:
-                with corked():
-                    for request in self.connection.receive(data):
-                        self._handle(request)
-                    self.link.write(self.connection.take_outbox())
-                data = await self.link.read()
+            going_on = self._digest(first or await self.link.read())
+            while going_on:
+                going_on = self._digest(await self.link.read())
         except RemoteError as exc:
             self._last_words(exc)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -101,6 +97,16 @@ class Peer:
             self.link.close()
             with corked():
                 self._end()
+
+    def _digest(self, data: bytes) -> bool:
+        """False at the end.  What was read is not kept while an idle peer waits for more."""
+        if not data:
+            return False
+        with corked():
+            for request in self.connection.receive(data):
+                self._handle(request)
+            self.link.write(self.connection.take_outbox())
+        return True
 
     def _handle(self, request: Request) -> None:
         try:

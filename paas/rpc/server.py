@@ -78,16 +78,21 @@ async def serve(
     count = 0
     async with trio.open_nursery() as nursery:
 
+        async def run(link: Link, info: dict[str, Any]) -> None:
+            peer = Peer(link, Connection(form), sweeper, on_request, on_close=on_close)
+            peer.info.update(info)
+            if on_open is not None:
+                on_open(peer)
+            await peer.run()
+
         async def one(sock: socket.socket) -> None:
             nonlocal count
             try:
+                if open_link is plain_link:  # its only task ends with the link
+                    await run(*await plain_link(sock, nursery))
+                    return
                 async with trio.open_nursery() as inner:
-                    link, info = await open_link(sock, inner)
-                    peer = Peer(link, Connection(form), sweeper, on_request, on_close=on_close)
-                    peer.info.update(info)
-                    if on_open is not None:
-                        on_open(peer)
-                    await peer.run()
+                    await run(*await open_link(sock, inner))
                     inner.cancel_scope.cancel()
             except* PlatformError as group:
                 _refuse(sock, _first(group))

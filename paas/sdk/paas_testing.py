@@ -314,17 +314,18 @@ class Harness:
     def _until(self, condition: Callable[[], Any], timeout: float, otherwise: str) -> Any:
         end_s = time.monotonic() + timeout
         with self._changed:
-            while not (found := condition()):
+            while True:
                 if self._wrong is not None:
                     wrong, self._wrong = self._wrong, None
                     raise wrong
+                if found := condition():
+                    return found
                 left_s = end_s - time.monotonic()
                 if left_s <= 0 or self._closed:
                     asked = ", ".join(r.method for r in self._requests) or "nothing"
                     why = "it has closed its channel" if self._closed else f"within {timeout:g} s"
                     raise HarnessError("", f"{otherwise}: {why}; it asks {asked}{self._said()}")
                 self._changed.wait(min(left_s, 0.5))
-            return found
 
     def _said(self) -> str:
         return "; its output:\n" + "".join(self.output[-30:]) if self.output else ""

@@ -197,7 +197,8 @@ class Soak:
     # -- kills -----------------------------------------------------------------------------------
 
     def _kill_one(self, report: Report) -> None:
-        kind = self._dice.choice(KINDS)
+        so_far = report.kills.total()
+        kind = KINDS[so_far] if so_far < len(KINDS) else self._dice.choice(KINDS)
         now_s = time.monotonic()
         if kind == "hub":
             if now_s - self._hub_killed_s < HUB_PERIOD_S or HUB in self._down:

@@ -34,6 +34,9 @@ CAUGHT_BY = {
     "restarts-unbounded": 0,
     "node-loss-forgotten": 1,
     "cast-sent-twice": 0,
+    "mailbox-unordered": 0,
+    "mailbox-failure-is-done": 0,
+    "mailbox-dead-forgotten": 0,
 }
 
 SHOWN_BY = {

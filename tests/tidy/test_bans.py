@@ -48,6 +48,7 @@ IO_FILES: dict[str, str] = {
     "paas/hub/mailbox_keeper.py": "waits for members and the log; mailbox_courier.py decides",
     "paas/hub/mailboxes.py": "runs a keeper for each mailbox of this node",
     "paas/hub/postman.py": "waits for commits; what is accepted is decided in mailbox.py",
+    "paas/hub/ring_building.py": "lets others run between slices of a ring (consistent.py)",
     "paas/controller/placer.py": "waits for something to place; where is in placing.py",
     "paas/harness/loop.py": "the event loop of pid 1, without trio",
     "paas/hub/top.py": "samples once a second, asks other nodes and does not wait long",

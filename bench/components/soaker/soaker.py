@@ -83,9 +83,8 @@ async def ask(peer: int, is_cast: bool) -> None:
 async def load() -> None:
     """`rate` messages a second to the others in turn, at most `in_flight` on the way."""
     settings = await component.configured()
-    Load.me, count = settings["me"], settings["count"]
     rate, in_flight = settings["rate"], settings["in_flight"]
-    others = [peer for peer in range(count) if peer != Load.me]
+    others = [peer for peer in range(settings["count"]) if peer != Load.me]
     sent, since_s, tasks = 0, time.monotonic(), set()
     while not Load.stopped:
         due = int((time.monotonic() - since_s) * rate) - sent
@@ -103,6 +102,7 @@ async def load() -> None:
 
 
 async def main() -> None:
+    Load.me = (await component.configured())["me"]  # before anybody can ask who answers
     loading = asyncio.create_task(load())
     await component.run()
     loading.cancel()

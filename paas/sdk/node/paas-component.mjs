@@ -27,6 +27,8 @@ const MESSAGE_BYTES_MAX = 4 << 20;
 const INLINE_BYTES_MAX = 1 << 20;
 const PIECE_BYTES = 1 << 20;
 const NESTING_MAX = 32;
+const OPENING = new Set(["hub.watch", "controller.monitor", "log.follow"]);
+const OPENINGS_MAX = 1_000;
 const WATCH_EVENTS_MAX = 10_000;
 const WATCH_BYTES_MAX = 16 << 20;
 const WAITING_OPERATIONS_MAX = 10_000;
@@ -305,6 +307,7 @@ export class Component {
   #calls = new Map();
   #watches = new Map();
   #opening = 0;
+  #openings = new Set();
   #early = new Map();
   #dropped = new Map();
   #told = 0;
@@ -678,6 +681,10 @@ export class Component {
     const given = timeout === undefined ? params : { ...params, timeout };
     const trace = this.#traces?.getStore();
     const message = { id, method, params: trace ? { trace, ...given } : given };
+    if (OPENING.has(method)) {
+      this.#openings.add(id);
+      if (this.#openings.size > OPENINGS_MAX) this.#openings.delete(this.#openings.values().next().value);
+    }
     const answer = new Promise((resolve, reject) => {
       const untilMs = Date.now() + ((timeout ?? DEFAULT_TIMEOUT_S) + ANSWER_MARGIN_S) * 1000;
       this.#pending.set(id, { resolve, reject, untilMs });
@@ -833,7 +840,10 @@ export class Component {
 
   #answered({ id, result, error }) {
     const waiting = this.#pending.get(id);
+    const opening = this.#openings.delete(id);
     if (waiting === undefined) {
+      // a watch may have been opened for somebody who did not wait for it
+      if (opening && result?.watch !== undefined) this.unwatch(result.watch).catch(() => {});
       if (id === null) console.error("the harness could not read a message:", error);
       return;
     }

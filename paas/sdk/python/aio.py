@@ -108,6 +108,10 @@ class AsyncComponent(Awaiting):
     def _waiter(self) -> Any:
         return self._loop.create_future()
 
+    def _came(self, waiter: Any) -> dict[str, Any]:
+        """The answer, if it came although nobody waited for it any more."""
+        return waiter.result() if waiter.done() and not waiter.cancelled() else {}
+
     def _resolve(self, waiter: Any, message: dict[str, Any]) -> None:
         future = waiter[0]
         if not future.done():

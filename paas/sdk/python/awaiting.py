@@ -13,6 +13,7 @@ import time
 from collections import deque
 
 from paas.sdk.python.core import (
+    _OPENING,
     ANSWER_MARGIN_S,
     FAILURES,
     UNSENT_BYTES_MAX,
@@ -70,6 +71,7 @@ class Awaiting(Core):
 
     _open: Callable[[], None]
     _waiter: Callable[[], Any]
+    _came: Callable[[Any], dict[str, Any]]
     _spawn: Callable[..., None]
     _flush: Callable[[], None]
 
@@ -105,7 +107,8 @@ class Awaiting(Core):
         try:
             answer = await waiter
         except BaseException:
-            self._give_up(identity)
+            if not self._give_up(identity) and method in _OPENING:
+                self._leave_unwanted(self._came(waiter))
             raise
         return result_of(answer)
 

@@ -65,6 +65,8 @@ TOLD_BYTES_MAX = 262_144
 
 
 _trace: contextvars.ContextVar[Any] = contextvars.ContextVar("paas_trace", default=None)
+_OPENING = frozenset({"hub.watch", "controller.monitor", "log.follow"})
+_OPENINGS_MAX = 1_000
 _COROUTINE = 0x80  # of a function's code: inspect.CO_COROUTINE
 
 
@@ -102,6 +104,7 @@ class Core(Api):
         self._dropped: dict[str, int] = {}
         self._watches: dict[int, Backlog] = {}
         self._opening = 0
+        self._openings: dict[Any, None] = {}
         self._early: dict[int, Backlog] = {}
         self._is_lost = False
         self._told = self._told_bytes = 0
@@ -178,6 +181,10 @@ class Core(Api):
         self, identity: int, method: str, params: dict[str, Any] | None, timeout: float | None
     ) -> bytes:
         given = dict(params) if params else {}
+        if method in _OPENING:
+            self._openings[identity] = None
+            if len(self._openings) > _OPENINGS_MAX:  # given up, and never answered
+                self._openings.pop(next(iter(self._openings)), None)
         trace = _trace.get()  # what an operation asks belongs to its call
         if trace:
             given.setdefault("trace", trace)
@@ -201,11 +208,16 @@ class Core(Api):
         self._told_bytes += len(data)
         return data
 
-    def _give_up(self, identity: int) -> None:
-        """Nobody waits for this answer any more: say so, to spare others the work."""
-        if self._pending.pop(identity, None) is not None:
-            with contextlib.suppress(ComponentError):  # closed: everything is cancelled
-                self._write(self._notification("rpc.cancel", {"id": identity}))
+    def _give_up(self, identity: int) -> bool:
+        """Nobody waits for this answer any more: say so, to spare others the work.
+
+        False if the answer has come already.
+        """
+        if self._pending.pop(identity, None) is None:
+            return False
+        with contextlib.suppress(ComponentError):  # closed: everything is cancelled
+            self._write(self._notification("rpc.cancel", {"id": identity}))
+        return True
 
     def _answer(self, identity: Any, outputs: Any) -> bytes:
         """The bytes of what an operation has returned; also when it cannot be said."""
@@ -257,10 +269,14 @@ class Core(Api):
         if method == "component.invoke":
             self._invoked(message, size)
         elif method is None:
-            waiter = self._pending.pop(message.get("id"), None)
+            identity = message.get("id")
+            waiter = self._pending.pop(identity, None)
+            opening = bool(self._openings) and self._openings.pop(identity, 0) is None
             if waiter is not None:
                 self._resolve(waiter, message)
-            elif message.get("id") is None:  # it could not tell whose message that was
+            elif opening:
+                self._leave_unwanted(message)
+            elif identity is None:  # it could not tell whose message that was
                 print_line(f"the harness could not read a message: {message.get('error')}")
         elif method == "component.event":
             self._event(message["params"], size)
@@ -396,6 +412,12 @@ class Core(Api):
             target = self._watches.pop(watch, None)
         if target is not None:
             target.forget()
+
+    def _leave_unwanted(self, answer: dict[str, Any]) -> None:
+        """Perhaps a watch was opened for somebody who did not wait for it."""
+        watch = (answer.get("result") or {}).get("watch")
+        if watch is not None:
+            self._leave_watch(watch)
 
     def _leave_watch(self, watch: int) -> None:
         """End a watch without waiting for the answer, which tells nothing."""

@@ -152,6 +152,10 @@ class TrioComponent(Awaiting):
     def _waiter(self) -> Any:
         return _Waiter(self._trio.Event())
 
+    def _came(self, waiter: Any) -> dict[str, Any]:
+        """The answer, if it came although nobody waited for it any more."""
+        return waiter.message or {}
+
     def _resolve(self, waiter: Any, message: dict[str, Any]) -> None:
         waiter[0].message = message
         waiter[0].event.set()

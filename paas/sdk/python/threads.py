@@ -81,8 +81,9 @@ class Pending:
             try:
                 self._answer = self._box.get(timeout=left_s)
             except queue.Empty:
-                self._component._give_up(self._identity)
-                raise ComponentError("timeout", "no answer") from None
+                if self._component._give_up(self._identity):
+                    raise ComponentError("timeout", "no answer") from None
+                self._answer = self._box.get()  # it has come this very moment
         return self._convert(result_of(self._answer))
 
 
@@ -184,8 +185,9 @@ class Component(Core):
         try:
             answer = mailbox.get(timeout=wait_s)
         except queue.Empty:
-            self._give_up(identity)
-            raise ComponentError("timeout", f"no answer to {method}") from None
+            if self._give_up(identity):
+                raise ComponentError("timeout", f"no answer to {method}") from None
+            answer = mailbox.get()  # it has come this very moment
         return result_of(answer)
 
     def begin_call(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -70,6 +71,12 @@ class Observer(Protocol):
     """Nobody ends by itself any more."""
 
     def invoked(self, me: Component, sender: str, target: str, number: int) -> None: ...
+
+    def letter(
+        self, me: Component, invoke: Invoke, answer: Callable[[bytes | PlatformError], None]
+    ) -> None:
+        """A message of a durable mailbox."""
+        ...
 
     def down(self, me: Component, key: int, event: Event) -> None: ...
 
@@ -331,7 +338,11 @@ class Component:
     def _invoke(self, on: Any, request: Request) -> None:
         if self.phase is not Phase.AVAILABLE:
             raise PlatformError("not-available", f"the component is {self.phase}")
-        inputs = codec.unpack(decode(request.params, Invoke).inputs)
+        invoke = decode(request.params, Invoke)
+        if invoke.message is not msgspec.UNSET:
+            self._observer.letter(self, invoke, partial(self._answer_later, on, request))
+            return
+        inputs = codec.unpack(invoke.inputs)
         self._observer.invoked(self, inputs["from"], inputs["to"], inputs["n"])
         result = InvokeResult(outputs=msgspec.Raw(codec.pack({"n": inputs["n"]})))
         if self.world.random.random() < 0.2:
@@ -340,7 +351,7 @@ class Component:
         else:
             self._uplink.answer(on, request, codec.pack(result))
 
-    def _answer_later(self, on: Any, request: Request, body: bytes) -> None:
+    def _answer_later(self, on: Any, request: Request, body: bytes | PlatformError) -> None:
         if self.alive:
             self._now()
             self._uplink.answer(on, request, body)

@@ -23,6 +23,9 @@ After every event
   one-outcome          a call, cast or request has one outcome
   pair-order           from one component to another, messages arrive in order, each at most once
   acknowledged         what was acknowledged is in the state
+  letter-known         an accepted message is in the log, once; nothing else is delivered
+  letter-order         of one sender, messages are first delivered in their order
+  letter-done          no message is acknowledged that no member has done
   no-bug               no part of the platform fails in a way it did not foresee
 At the end, when all has been well for a while
   leader-soon          there is a leader
@@ -30,6 +33,7 @@ At the end, when all has been well for a while
   converged            what should run, runs; and nothing else
   monitor-fired        who monitored something that ended has been told
   answered             nobody waits for an answer that is overdue
+  letter-end           every accepted message was done, or is a dead letter with a reason
   linearizable         what components saw of joins and claims has an explanation (history.py)
 """
 
@@ -42,6 +46,7 @@ NAMES = (
     *("primary-decides", "create-once"),
     *("unique-names", "join-position", "tokens-grow", "ring-epochs", "capacity", "ended-once"),
     *("restart-intensity", "lost-is-empty", "runs-once", "incarnations-grow"),
+    *("letter-known", "letter-order", "letter-done", "letter-end"),
     *("within-capacity", "monitor-once", "one-outcome", "pair-order", "acknowledged", "no-bug"),
     *("leader-soon", "replicas-equal", "converged", "monitor-fired", "answered", "linearizable"),
 )

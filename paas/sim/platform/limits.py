@@ -20,6 +20,12 @@ COMPONENTS_WANTED = (6, 10, 14)
 
 CLIENTS = 3
 
+LETTER_EVERY_S = 2.0
+"""Between two messages that an operator casts to a durable mailbox, on average."""
+
+READERS_WANTED = 2
+"""Members of the groups that have mailboxes; who is lost is replaced."""
+
 MONITOR_PATIENCE_S = 15.0
 """A monitor has fired so long after what it is about was over, when all is well."""
 

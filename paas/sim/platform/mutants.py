@@ -20,6 +20,9 @@ from paas.controller.restarts import Policy
 from paas.controller.state import ControllerState
 from paas.harness.messages import Event
 from paas.harness.watches import WatchBook
+from paas.hub.mailbox_box import Box
+from paas.hub.mailbox_courier import Courier
+from paas.hub.mailbox_keeper import MailboxKeeper
 from paas.hub.routes import Far
 from paas.hub.state import GroupState
 from paas.node import leases
@@ -40,6 +43,9 @@ _tell = Far.tell
 _compare = adoption.compare
 _decide = restarts.decide
 _event = WatchBook.event
+_arrived = Courier.arrived
+_answer = MailboxKeeper._answer
+_fail = Box.fail
 
 
 def _nothing(*_arguments: Any, **_fields: Any) -> None:
@@ -141,6 +147,25 @@ def _keeps_watch(self: WatchBook, params: bytes) -> Any:
     return found
 
 
+def _no_lanes(self: Courier, number: int, sender: str, **fields: Any) -> None:
+    """The order of senders is not kept."""
+    self._ordered = False
+    _arrived(self, number, sender, **fields)
+
+
+def _any_answer_will_do(self: MailboxKeeper, stored: Any, member: str, value: Any) -> None:
+    """An error of the receiver counts as done."""
+    failed = isinstance(value, PlatformError) and value.code == "failed"
+    _answer(self, stored, member, b"\x80" if failed else value)
+
+
+def _no_dead_letters(self: Box, cmd: Any, time_ms: int) -> Any:
+    """Who dies is forgotten."""
+    result = _fail(self, cmd, time_ms)
+    self.dead.clear()
+    return result
+
+
 MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "lease-not-waited-for": (
         "a node is declared lost before its lease is over",
@@ -205,6 +230,18 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     "cast-sent-twice": (
         "a message between nodes is sent twice",
         [(Far, "tell", _told_twice)],
+    ),
+    "mailbox-unordered": (
+        "messages of one sender are delivered side by side",
+        [(Courier, "arrived", _no_lanes)],
+    ),
+    "mailbox-failure-is-done": (
+        "a failed attempt is acknowledged",
+        [(MailboxKeeper, "_answer", _any_answer_will_do)],
+    ),
+    "mailbox-dead-forgotten": (
+        "messages that nobody could do are dropped",
+        [(Box, "fail", _no_dead_letters)],
     ),
 }
 

@@ -82,6 +82,7 @@ class Oracle:
         self.steady_clocks = True
         """Nobody sets a wall clock in this run: restarts can be counted by true time."""
         self.on_member: Callable[[str, str, int | None], None] = lambda _g, _c, _token: None
+        self.on_command: Callable[[Any, Applied, Any], None] = lambda _c, _applied, _states: None
         self.on_offline: Callable[[str], None] = lambda _node: None
         self.on_destroyed: Callable[[str], None] = lambda _node: None
         self.memory_of: Callable[[str], int] = lambda _type: 0
@@ -132,6 +133,7 @@ class Oracle:
         for event in applied.events:
             self._event(event, states)
         if applied.error is None and not applied.repeated:
+            self.on_command(cmd, applied, states)
             if isinstance(cmd, CreateInstances):
                 self._created(cmd, applied.result)
             elif isinstance(cmd, JoinGroups):

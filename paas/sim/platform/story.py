@@ -20,6 +20,7 @@ from paas.sim.platform.clients import Client
 from paas.sim.platform.cluster import Cluster
 from paas.sim.platform.faults import Faults
 from paas.sim.platform.invariants import Broken
+from paas.sim.platform.letters import Letters
 from paas.sim.platform.machine import Machine
 from paas.sim.platform.mischief import Orders
 from paas.sim.platform.scenarios import Scenario
@@ -93,6 +94,8 @@ class Story:
                 for number in range(limits.CLIENTS)
             ]
             await self._register(cluster, clients[0])
+            letters = self._letters = Letters(cluster)
+            nursery.start_soon(letters.run, clients[0])
             for client in clients:
                 nursery.start_soon(client.run)
             if self._scenario is not None:
@@ -155,9 +158,11 @@ class Story:
         for client in clients:
             client.stopped = True
         cluster.witness.rests = True
+        self._letters.stopped = True
         await trio.sleep_until(self.seconds)
         self.world.record("judgement")
         judge.judge(cluster)
+        self._letters.judge(cluster.hubs()[0])
 
 
 @contextmanager

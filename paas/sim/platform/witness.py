@@ -10,14 +10,16 @@ It also has components do things by themselves: call, cast, join, leave, claim, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from paas.base.errors import PlatformError
-from paas.harness.messages import Event
+from paas.harness.messages import Event, Invoke
 from paas.sim.history import History, Operation
 from paas.sim.platform.components import Component
 from paas.sim.platform.invariants import Invariants
 from paas.sim.platform.kernel import Container
+from paas.sim.platform.letters import Letters
 from paas.sim.platform.oracle import Oracle
 from paas.sim.platform.world import World
 from paas.wire import codec
@@ -53,6 +55,7 @@ class Witness:
         self.room: dict[str, int] = {}
         self.waiting: dict[int, tuple[Component, str, float]] = {}
         """Requests of components without an outcome, and until when one is due."""
+        self.letters: Letters | None = None
         self.calm = False
         self.rests = False
         """Components do nothing by themselves any more."""
@@ -116,6 +119,12 @@ class Witness:
         if me.node != self._node_of(sender):
             self.world.count("seen-far-message")
 
+    def letter(
+        self, me: Component, invoke: Invoke, answer: Callable[[bytes | PlatformError], None]
+    ) -> None:
+        assert self.letters is not None
+        self.letters.delivered(me, invoke, answer)
+
     def _node_of(self, sender: str) -> str:
         found = self.running.get(sender.partition("/")[0])
         return "" if found is None else found[0]
@@ -175,6 +184,8 @@ class Witness:
         others = [c for c in self.components if c != me.id]
         if kind < 0.45 and others:
             self._talk(me, chance.choice(others))
+        elif kind < 0.49 and self.letters is not None:
+            self.letters.write(me, partial(self.once, me, "letter", 5.0))
         elif kind < 0.55:
             target = f"group:{chance.choice(GROUPS)}"
             me.call(target, 5.0, self.once(me, "group call", 5.0, _nothing))

@@ -1,7 +1,7 @@
 """The probe of every front end of the SDKs below a real harness, in both codecs.
 
-What `tests/unit/sdk/test_every_front.py` does with a played harness in depth is done here in breadth:
-that what they write is what the harness reads, and the other way round.
+What `tests/unit/sdk/test_every_front.py` does in depth is done here in breadth, so that
+what they write is what the harness reads, and the other way round.
 """
 
 from __future__ import annotations

@@ -209,6 +209,19 @@ async def test_one_who_reads_is_not_cut_off_for_what_was_gathered(
     assert not ends.link.overflowed
 
 
+async def test_a_long_cork_hands_on_what_has_gathered_before_its_end(make: MakeEnds) -> None:
+    """Who reads can begin while the rest is digested."""
+    ends = make("socket")
+    piece = b"x" * 100
+    with corked():
+        ends.link.write(piece)
+        with pytest.raises(BlockingIOError):
+            ends.far.recv(1)
+        while ends.link.queued_bytes:
+            ends.link.write(piece)
+        assert ends.far.recv(1 << 20)
+
+
 @KINDS
 async def test_closing_wakes_the_reader_and_happens_once(make: MakeEnds, kind: str) -> None:
     ends, ended = make(kind), trio.Event()

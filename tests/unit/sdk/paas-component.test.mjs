@@ -227,3 +227,18 @@ test("half a character and too much nesting are errors of the program", async ()
   end();
   await assert.rejects(asked, { code: "unknown-outcome" });
 });
+
+test("a watch that nobody waited for is left", async () => {
+  const { component, socket, lines, until, end } = await connected();
+  const controller = new AbortController();
+  const { signal } = controller;
+  const asked = component.request("hub.watch", { group: "g" }, { signal });
+  await until(() => lines().length === 1);
+  controller.abort();
+  await assert.rejects(asked, { code: "cancelled" });
+  const result = { watch: 3, snapshot: [], index: 0 };
+  socket.write(JSON.stringify({ id: lines()[0].id, result }) + "\n"); // too late
+  await until(() => lines().some(({ method }) => method === "hub.unwatch"));
+  assert.deepEqual(lines().at(-1).params, { watch: 3 });
+  end();
+});

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -410,3 +412,30 @@ def test_it_ends_also_when_operations_wait_for_all_there_is(name: str) -> None:
         for one in pending:
             one.cancel()
         assert harness.wait(20) == 0, harness.output
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_signal_to_end_lets_calls_finish(name: str) -> None:
+    with played(name) as harness:
+        pending = [harness.begin("ask", {"n": n}, timeout=60) for n in range(3)]
+        asked = [harness.expect("hub.call") for _ in pending]
+        assert harness._process is not None
+        harness._process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)  # it knows
+        for one in asked:
+            one.answer({"outputs": one.params["inputs"], "component": "x"})
+        assert [one.result() for one in pending] == [{"got": {"n": n}} for n in range(3)]
+        assert harness.wait(20) == 0, harness.output
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PYTHONS if name != "threads"))
+def test_a_task_that_is_cancelled_leaves_its_watch(name: str) -> None:
+    with played(name) as harness:
+        pending = harness.begin("follow", timeout=60)
+        watch = harness.await_watch(group="g")
+        harness.event(watch, "joined", n=1)
+        pending.cancel()
+        with pytest.raises(HarnessError, match="cancelled"):
+            pending.result()
+        harness.call("echo")
+        assert watch not in harness.watches

@@ -25,5 +25,5 @@ def test_its_own_tests_pass(node: str) -> None:
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "pass 17" in done.stdout
+    assert "pass 18" in done.stdout
     assert "fail 0" in done.stdout

@@ -459,3 +459,23 @@ def test_large_attachments_of_a_call_begun_go_by_blob(peer: Peer) -> None:
     peer.send(id=peer.asked("blob.commit")["id"], result=place)
     (item,) = peer.asked("hub.call")["params"]["attachments"]
     assert item == {"name": "a", "type": "t", **place}
+
+
+def test_a_watch_that_nobody_waited_for_is_left(peer: Peer) -> None:
+    component = Component()
+    caught: list[str] = []
+
+    def follow() -> None:
+        try:
+            component.request("hub.watch", {"group": "g"}, timeout=-1.9)  # and two for the answer
+        except ComponentError as exc:
+            caught.append(exc.code)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    asked = peer.asked("hub.watch")
+    thread.join(PATIENCE_S)
+    assert caught == ["timeout"]
+    assert peer.asked("rpc.cancel")["params"] == {"id": asked["id"]}
+    peer.send(id=asked["id"], result={"watch": 3, "snapshot": [], "index": 0})  # too late
+    assert peer.asked("hub.unwatch")["params"] == {"watch": 3}
