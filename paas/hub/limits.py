@@ -35,8 +35,8 @@ SELECTOR_LENGTH_MAX = 512
 RING_POINTS = 64
 """Points of a member on the ring of `hash:<key>`: shares differ by about an eighth (1/sqrt)."""
 
-PARKED_MAX = 10_000
-"""Messages that wait for the rings of large groups to be finished."""
+PARKED_MAX = 1_000
+"""Messages that wait for the rings of large groups; they are sent in one go, so not too many."""
 
 LOADS_PERIOD_S = 1.0
 """How often another hub is asked for the loads of its components, while somebody wants them."""

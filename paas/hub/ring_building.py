@@ -77,9 +77,10 @@ class RingBuilder:
             for group in list(self._parked):
                 while self._rings.advance(group):
                     await trio.lowlevel.checkpoint()
+                # Without a pause: a message that came later must not go before these.
                 for again in self._parked.pop(group):
                     self._count -= 1
                     again()
-                    await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
             if not self._parked:
                 self._wake = trio.Event()
