@@ -109,6 +109,7 @@ class Controller:
             clock=clock,
             entropy=entropy,
             inspect=self._inspect,
+            resume=self._resume_keeper,
             on_started=on_started,
             on_trouble=on_trouble,
         )
@@ -181,11 +182,15 @@ class Controller:
         if new:
             keeper.saw_absent()
         self._keepers[instance.id] = keeper
-        self._nursery.start_soon(self._run_keeper, keeper)
+        self._resume_keeper(keeper)
+
+    def _resume_keeper(self, keeper: Keeper) -> None:
+        self.soon(self._run_keeper, keeper)
 
     async def _run_keeper(self, keeper: Keeper) -> None:
         await self._run_actor(f"keeper of {keeper.component}", keeper.run)
-        self._keepers.pop(keeper.component, None)
+        if keeper.done:
+            self._keepers.pop(keeper.component, None)
 
     async def _run_actor(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -1,7 +1,10 @@
 """The actor of one component on this node: looks, decides the next step, does it, looks again.
 
-    wake ──> observe ──> next_step ──> do it ──┐     one step at a time, one task a component
+    wake ──> observe ──> next_step ──> do it ──┐     one step at a time
                  ^─────────────────────────────┘
+
+A component that waits for nothing but news has no task: its keeper is parked, and `resume` of the
+surroundings runs it again at the next wake.  That is most components, mostly.
 
 It keeps nothing that cannot be seen again, so it may be started at any point of a component's life.
 A step that fails is tried again after a wait, for as long as it remains the next step: a log
@@ -65,7 +68,8 @@ _ENDINGS = frozenset(
 class Surroundings:
     """What all keepers of `node` share.
 
-    `inspect` compares what runs; `on_started` tells of a user id.
+    `inspect` compares what runs; `resume` runs a keeper that was parked, later; `on_started` tells
+    of a user id.
     """
 
     node: str
@@ -76,6 +80,7 @@ class Surroundings:
     clock: Clock
     entropy: Entropy
     inspect: Callable[[], Awaitable[None]]
+    resume: Callable[[Keeper], None]
     on_started: Callable[[], None]
     on_trouble: Callable[[str, PlatformError], None]
 
@@ -83,14 +88,31 @@ class Surroundings:
 class Keeper:
     """See the module's text.  The `saw_` methods are called from outside and never wait."""
 
+    __slots__ = (
+        "_around",
+        "_incarnation",
+        "_news",
+        "_parked",
+        "_start_scope",
+        "_state",
+        "changes",
+        "component",
+        "done",
+        "seen",
+    )
+
     def __init__(self, component: str, around: Surroundings, *, connected: bool) -> None:
         self.component = component
         self.seen = Observed(connected=connected)
         self._around = around
-        self._wake = trio.Event()
+        self._news: trio.Event | None = None
+        """What it waits for, while it has a task."""
+        self._parked = False
         self._start_scope: trio.CancelScope | None = None
         self._incarnation = 0
         self._state = ComponentState.NONE
+        self.done = False
+        """Nothing will ever have to be done again."""
         self.changes = 0
         """Counts what was learnt or done about the container, to recognise a list that is older."""
 
@@ -98,7 +120,7 @@ class Keeper:
 
     def wake(self) -> None:
         """Something changed: look again.  A start that is no longer wanted is given up."""
-        self._wake.set()
+        self._look_again()
         if self._start_scope is not None:
             instance = self._here(self._around.state.instances.get(self.component))
             if (
@@ -108,6 +130,13 @@ class Keeper:
             ):
                 self._start_scope.cancel()
 
+    def _look_again(self) -> None:
+        if self._parked:
+            self._parked = False
+            self._around.resume(self)
+        elif self._news is not None:
+            self._news.set()
+
     def _here(self, instance: Instance | None) -> Instance | None:
         """None for one that should not be on this node."""
         if instance is None or instance.node != self._around.node:
@@ -116,12 +145,12 @@ class Keeper:
 
     def saw_connection(self, connected: bool) -> None:
         self.seen.connected = connected
-        self._wake.set()
+        self._look_again()
 
     def saw_absent(self) -> None:
         """The container controller has no container for it."""
         self.seen.container = Container.ABSENT
-        self._wake.set()
+        self._look_again()
 
     def saw_container(self, fact: ContainerFact) -> None:
         """A line of the container controller's list."""
@@ -149,23 +178,23 @@ class Keeper:
             self.seen.container = Container.ENDED
             self.seen.container_incarnation = facts.incarnation
             self.seen.exit = facts
-        self._wake.set()
+        self._look_again()
 
     def saw_harness(self, hello: Hello) -> None:
         if hello.incarnation == self._current_incarnation():
             self._look()
             self.seen.attached = True
             self.seen.hears(hello.phase, hello.reason)
-        self._wake.set()
+        self._look_again()
 
     def saw_phase(self, change: PhaseChange) -> None:
         if self.seen.attached:
             self.seen.hears(change.phase, change.reason)
-        self._wake.set()
+        self._look_again()
 
     def saw_detached(self) -> None:
         self.seen.attached = False
-        self._wake.set()
+        self._look_again()
 
     @property
     def started(self) -> Started | None:
@@ -178,20 +207,21 @@ class Keeper:
     # -- the loop --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until nothing will ever have to be done again."""
+        """Until it is parked, or `done`."""
         failures = 0
         while True:
-            self._wake = trio.Event()
+            self._news = trio.Event()
             instance = self._look()
             step = self._next(instance)
             if isinstance(step, Done):
+                self.done = True
                 return
             if isinstance(step, Wait):
-                if step.until_s == math.inf:  # most keepers, mostly: a scope each would be much
-                    await self._wake.wait()
-                else:
-                    with trio.move_on_at(step.until_s):
-                        await self._wake.wait()
+                if step.until_s == math.inf:
+                    self._parked, self._news = True, None
+                    return
+                with trio.move_on_at(step.until_s):
+                    await self._news.wait()
                 continue
             try:
                 if isinstance(step, Clear):
@@ -317,7 +347,7 @@ class Keeper:
         self.seen.started = started
         self.seen.running_since_s = trio.current_time()
         self._around.on_started()
-        self._wake.set()
+        self._look_again()
 
     def _start_failed(self, error: PlatformError) -> None:
         if error.code in creating.AWAY_CODES:
