@@ -48,16 +48,14 @@ class Process:
     def pause(self) -> None:
         if self.alive and not self.paused:
             self.paused = True
-            self.world.paused(1)
+            self.world.pause(self)
 
     def resume(self) -> None:
         """Go on: what waited comes in its order."""
         if not self.paused:
             return
         self.paused = False
-        self.world.paused(-1)
-        tasks, self.held_tasks = self.held_tasks, []
-        self.world.put_back(tasks)
+        self.world.resume(self)
         posted, self._posted = self._posted, []
         for action, arguments in posted:
             self.post(action, *arguments)

@@ -49,7 +49,7 @@ class _Runnable(deque[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.paused = 0
+        self.paused = False
 
     def append(self, task: Any) -> None:
         if self.paused:
@@ -91,6 +91,7 @@ class World(trio.abc.Clock):
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
         self._runnable = _Runnable()
+        self._paused: dict[Process, None] = {}
         self._trace = hashlib.sha256()
         self._story = story
         self._over: trio.CancelScope | None = None
@@ -127,6 +128,7 @@ class World(trio.abc.Clock):
             self.failure = failure
         self._heap.clear()
         self.ended = True
+        self._let_go()
         if self._over is not None:
             self._over.cancel()
 
@@ -137,14 +139,24 @@ class World(trio.abc.Clock):
 
     # -- processes -------------------------------------------------------------------------------
 
-    def paused(self, by: int) -> None:
-        """So many more processes are paused."""
-        self._runnable.paused += by
+    def pause(self, process: Process) -> None:
+        """Its tasks do not run from now on."""
+        self._paused[process] = None
+        self._runnable.paused = True
 
-    def put_back(self, tasks: list[Any]) -> None:
-        """These may run again."""
+    def resume(self, process: Process) -> None:
+        """Its tasks run again; those that were to run meanwhile come in their order."""
+        self._paused.pop(process, None)
+        self._runnable.paused = bool(self._paused)
+        tasks, process.held_tasks = process.held_tasks, []
         for task in tasks:
             self._runnable.append(task)
+
+    def _let_go(self) -> None:
+        """All is over: those who are paused have to hear it, too."""
+        for process in list(self._paused):
+            process.paused = False
+            self.resume(process)
 
     # -- trio's clock ----------------------------------------------------------------------------
 

@@ -140,3 +140,27 @@ def test_a_failure_of_an_action_ends_the_run() -> None:
     with pytest.raises(ValueError, match="by the action"):
         world.run(main)
     assert world.now_s == 1.0
+
+
+def test_a_failure_ends_the_run_though_a_process_is_paused() -> None:
+    world, seen = World(1), []
+
+    def fail() -> None:
+        raise ValueError("by the action")
+
+    async def working() -> None:
+        try:
+            await trio.sleep(3.0)
+        finally:
+            seen.append(world.now_s)
+
+    async def main() -> None:
+        process = Process(world, "one")
+        async with trio.open_nursery() as nursery:
+            process.spawn(nursery, working)
+            world.after(1.0, process.pause)
+            world.after(4.0, fail)
+
+    with pytest.raises(ValueError, match="by the action"):
+        world.run(main)
+    assert seen == [4.0]
