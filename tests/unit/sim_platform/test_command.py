@@ -13,8 +13,8 @@ from paas.base.errors import PlatformError
 from paas.cli.simulate import arguments
 from paas.sim.platform import __main__ as command
 from paas.sim.platform import hunting, runner
+from paas.sim.platform.mutants import switched_off
 from paas.sim.platform.runner import Report, environment
-from paas.sim.platform.story import Outcome
 
 
 def words(seed: int | None = None, seeds: str = "", **more: Any) -> list[str]:
@@ -99,19 +99,15 @@ def test_many_seeds_that_never_saw_everything_fail_and_say_what_they_missed() ->
 
 
 def test_a_failing_seed_prints_the_command_that_runs_it_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def breaks(seed: int, **_: Any) -> Outcome:
-        return Outcome(seed, 4, 300.0, trace="abc", broken="runs-once: two run", simulated_s=30.0)
-
-    monkeypatch.setattr(command, "run_seed", breaks)
-    told = command._parser().parse_args(["--seed", "27", "--nodes", "4", "--quiet"])
-    assert command._one(told) == 1
+    words = ["--seed", "0", "--nodes", "3", "--seconds", "110", "--quiet"]
+    with switched_off("cast-sent-twice"):
+        assert command._one(command._parser().parse_args(words)) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == [
-        "runs-once: two run",
-        "replay: paas simulate --seed 27 --nodes 4 --seconds 300",
-    ]
+    assert lines[0].startswith("seed 0: broken, 3 nodes, ")
+    assert lines[1].startswith("pair-order: ")
+    assert lines[2] == "replay: paas simulate --seed 0 --nodes 3 --seconds 110"
 
 
 def test_a_failing_seed_of_many_is_told_with_its_command() -> None:
@@ -133,20 +129,12 @@ def test_a_hunt_ends_with_the_first_seed_that_notices() -> None:
     assert f"seed {catch.seed} at " in catch.line
 
 
-def test_a_hunt_that_finds_nothing_says_so_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Blind:
-        def __init__(self, seeds: Any, *_: Any, **__: Any) -> None:
-            self.seeds = seeds
-
-        def lines(self) -> list[str]:
-            return ['{"broken": "", "core_s": 1.0}' for _ in self.seeds]
-
-    monkeypatch.setattr(hunting, "Worker", Blind)
+def test_a_hunt_that_finds_nothing_says_so_and_fails() -> None:
     out = io.StringIO()
-    assert not hunting.run(["capacity-off"], range(12), out, seconds=110.0)
-    assert out.getvalue().split() == [
-        *("capacity-off", "12", "tried,", "12.0", "core-seconds:", "NOT", "NOTICED")
-    ]
+    # A node that is alone is never declared lost by another.
+    assert not hunting.run(["node-loss-forgotten"], [0, 1], out, nodes=1, seconds=80.0)
+    assert out.getvalue().startswith("node-loss-forgotten       2 tried, ")
+    assert out.getvalue().endswith(" core-seconds: NOT NOTICED\n")
 
 
 def test_mutants_are_chosen_by_name() -> None:
