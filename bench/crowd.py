@@ -9,7 +9,8 @@ container controller and a fence that do nothing.  Another process plays the har
 connection over a UNIX socket each, that says hello and is available; and it plays the watchers, who
 have a monitor of each of those that will be killed.
 
-Counted is the growth of the hub process's resident memory, after collecting garbage, in steps:
+Counted is the growth of the hub process's resident memory, after a snapshot of the log (which has a
+bound of its own, whatever the number of components) and collecting garbage, in steps:
 
     elsewhere      in the cluster state (record, group, load, and what log and history keep of it),
                    placed on another node
@@ -52,6 +53,7 @@ from paas.harness.messages import HELLO, Hello
 from paas.node.lifecycle import NodeEvent
 from paas.node.state import ChangeNode, ReportNode
 from paas.raft.log import ReplicatedLog
+from paas.real.allocator import keep_little
 from paas.real.clock import BootClock, SystemClock
 from paas.real.entropy import SystemEntropy
 from paas.real.files import SystemFiles
@@ -195,6 +197,7 @@ class Crowd:
             machine=states.machine(),
             node="n1",
         )
+        self.log = replicated
         self.core = HubCore(ports(IdleContainers()), replicated, states)
         async with trio.open_nursery() as nursery:
             dispatcher = Dispatcher(
@@ -226,9 +229,9 @@ class Crowd:
 
     async def measure(self) -> None:
         await self.create(CREATE_AT_ONCE)  # imports, caches and buffers are there after these
-        at_first = resident_bytes()
+        at_first = await self.resident_bytes()
         await self.fill_other_node()
-        before = resident_bytes()
+        before = await self.resident_bytes()
         if self.blame:
             tracemalloc.start(4)
         first = self.take()
@@ -236,7 +239,7 @@ class Crowd:
         await self.create(self.number)
         sys.stderr.write(f"{self.number} are here\n")
         self.figures["create_s"] = round(time.perf_counter() - since_s, 1)
-        with_records = resident_bytes()
+        with_records = await self.resident_bytes()
         second = self.take()
         people = Harnesses(self.folder)
         await people.start(self.ids()[CREATE_AT_ONCE:], self.kill)
@@ -245,7 +248,7 @@ class Crowd:
         sys.stderr.write("all are connected\n")
         await until(lambda: self.states().count("available") >= self.number)
         self.figures["connect_s"] = round(time.perf_counter() - since_s, 1)
-        with_connections = resident_bytes()
+        with_connections = await self.resident_bytes()
         third = self.take()
         if self.elsewhere:
             self.figures["elsewhere_bytes_each"] = (before - at_first) // self.elsewhere
@@ -259,6 +262,10 @@ class Crowd:
             tracemalloc.stop()
         await self.kill_some(people)
         await people.end()
+
+    async def resident_bytes(self) -> int:
+        await self.log.snapshot()
+        return resident_bytes()
 
     async def fill_other_node(self) -> None:
         """Components that are placed on a node of which this hub knows only what the log says."""
@@ -456,6 +463,7 @@ def main(words: list[str] | None = None) -> int:
     if given.role:
         harnesses_main(Path(given.folder), given.kill)
         return 0
+    keep_little()  # as every agent does
     with tempfile.TemporaryDirectory(prefix="paas-crowd-") as folder:
         crowd = Crowd(Path(folder), given.here, given.elsewhere, given.kill, blame=given.blame)
         trio.run(crowd.run)

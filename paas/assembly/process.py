@@ -33,6 +33,7 @@ from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.identity.tls import Identity
 from paas.node import messages
+from paas.real.allocator import keep_little
 from paas.real.clock import SystemClock
 from paas.real.entropy import SystemEntropy
 from paas.rpc.connection import Connection
@@ -81,6 +82,7 @@ def run(role: str, body: Body) -> None:
         sys.exit(f"paas {role} is started by the node controller: paas agent run node")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
+    keep_little()
     _raise_descriptor_limit()
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)

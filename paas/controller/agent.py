@@ -30,6 +30,7 @@ import trio
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.controller import adoption, limits
+from paas.controller.alarms import Alarms
 from paas.controller.drainer import Drainer
 from paas.controller.instances import Instance
 from paas.controller.keeper import Keeper, Surroundings
@@ -100,6 +101,7 @@ class Controller:
         self.watches = watches
         self._on_bug = on_bug
         self._on_trouble = on_trouble
+        self._alarms = Alarms()
         self._around = Surroundings(
             node=node,
             state=state,
@@ -110,6 +112,7 @@ class Controller:
             entropy=entropy,
             inspect=self._inspect,
             resume=self._resume_keeper,
+            alarms=self._alarms,
             on_started=on_started,
             on_trouble=on_trouble,
         )
@@ -151,6 +154,7 @@ class Controller:
                 self._resume()
                 if self._link_up:
                     nursery.start_soon(self._adopt, self._connection)
+                nursery.start_soon(self._run_actor, "alarms", self._alarms.run)
                 nursery.start_soon(self._run_actor, "placer", self._placer.run)
                 nursery.start_soon(self._run_actor, "drainer", self._drainer.run)
                 task_status.started()
@@ -159,6 +163,7 @@ class Controller:
             unsubscribe()
             self._nursery = None
             self._keepers.clear()
+            self._alarms.clear()
 
     def soon(self, job: Callable[..., Any], *arguments: Any) -> None:
         """Run something beside; it ends with the controller."""

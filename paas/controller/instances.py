@@ -227,10 +227,10 @@ class Instances:
         return sum(1 for i in self._all.values() if i.type == full_name and not i.ended)
 
     def snapshot(self) -> Any:
-        return {
-            "all": [msgspec.to_builtins(instance) for instance in self._all.values()],
-            "ended": list(self._ended),
-        }
+        """The instances as they are: as dictionaries they would take many times the memory until
+        they are encoded.
+        """
+        return {"all": list(self._all.values()), "ended": list(self._ended)}
 
     def restore(self, plain: Any) -> None:
         instances = [msgspec.convert(item, Instance) for item in plain["all"]]

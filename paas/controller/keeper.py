@@ -3,8 +3,8 @@
     wake ──> observe ──> next_step ──> do it ──┐     one step at a time
                  ^─────────────────────────────┘
 
-A component that waits for nothing but news has no task: its keeper is parked, and `resume` of the
-surroundings runs it again at the next wake.  That is most components, mostly.
+Who waits has no task: the keeper is parked, and run again at the next wake or when its time has
+come.  That is most keepers, mostly; a task each would be most of what a component takes here.
 
 It keeps nothing that cannot be seen again, so it may be started at any point of a component's life.
 A step that fails is tried again after a wait, for as long as it remains the next step: a log
@@ -26,6 +26,7 @@ import trio
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.controller import creating, ending, limits
+from paas.controller.alarms import Alarms
 from paas.controller.commands import ChangeInstance
 from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentState
@@ -68,8 +69,8 @@ _ENDINGS = frozenset(
 class Surroundings:
     """What all keepers of `node` share.
 
-    `inspect` compares what runs; `resume` runs a keeper that was parked, later; `on_started` tells
-    of a user id.
+    `inspect` compares what runs; `resume` runs a keeper that was parked, later; `alarms` call those
+    that wait for a time; `on_started` tells of a user id.
     """
 
     node: str
@@ -81,6 +82,7 @@ class Surroundings:
     entropy: Entropy
     inspect: Callable[[], Awaitable[None]]
     resume: Callable[[Keeper], None]
+    alarms: Alarms
     on_started: Callable[[], None]
     on_trouble: Callable[[str, PlatformError], None]
 
@@ -91,7 +93,6 @@ class Keeper:
     __slots__ = (
         "_around",
         "_incarnation",
-        "_news",
         "_parked",
         "_start_scope",
         "_state",
@@ -105,8 +106,6 @@ class Keeper:
         self.component = component
         self.seen = Observed(connected=connected)
         self._around = around
-        self._news: trio.Event | None = None
-        """What it waits for, while it has a task."""
         self._parked = False
         self._start_scope: trio.CancelScope | None = None
         self._incarnation = 0
@@ -130,12 +129,15 @@ class Keeper:
             ):
                 self._start_scope.cancel()
 
+    def due(self) -> None:
+        """The time that it waited for has come."""
+        self._look_again()
+
     def _look_again(self) -> None:
+        """One that has a task looks in any case before it parks."""
         if self._parked:
             self._parked = False
             self._around.resume(self)
-        elif self._news is not None:
-            self._news.set()
 
     def _here(self, instance: Instance | None) -> Instance | None:
         """None for one that should not be on this node."""
@@ -210,19 +212,16 @@ class Keeper:
         """Until it is parked, or `done`."""
         failures = 0
         while True:
-            self._news = trio.Event()
             instance = self._look()
             step = self._next(instance)
             if isinstance(step, Done):
                 self.done = True
+                self._around.alarms.forget(self)
                 return
             if isinstance(step, Wait):
-                if step.until_s == math.inf:
-                    self._parked, self._news = True, None
-                    return
-                with trio.move_on_at(step.until_s):
-                    await self._news.wait()
-                continue
+                self._parked = True
+                self._around.alarms.set(self, step.until_s)
+                return
             try:
                 if isinstance(step, Clear):
                     await self._clear()

@@ -53,7 +53,28 @@ _SHORTENED = 1_000
 
 
 class Connection:
-    """`form` None: the first byte that the peer sends decides between JSON lines and frames."""
+    """`form` None: the first byte that the peer sends decides between JSON lines and frames.
+
+    The tables are cleared when they get empty: they would keep their memory otherwise, which is
+    much of what an idle connection takes.
+    """
+
+    __slots__ = (
+        "_cancelled_early",
+        "_frame_bytes_max",
+        "_last_id",
+        "_outbox",
+        "_outstanding_max",
+        "_parser",
+        "_pending",
+        "_theirs",
+        "dropped_answers",
+        "ended",
+        "form",
+        "ignored_cancels",
+        "outstanding",
+        "refused_requests",
+    )
 
     cancel_method = CANCEL.name
     """How this peer is told that a request of ours is no longer wanted."""
@@ -137,10 +158,13 @@ class Connection:
             self._answer(event)
 
     def _answer(self, event: Reply | Failure) -> None:
-        waiting = self._pending.pop(event.id, None) if isinstance(event.id, int) else None
+        pending = self._pending
+        waiting = pending.pop(event.id, None) if isinstance(event.id, int) else None
         if waiting is None:
             self.dropped_answers += 1
             return
+        if not pending:
+            pending.clear()
         _deliver(waiting[1], event.result if isinstance(event, Reply) else event.error)
 
     def take_outbox(self) -> bytes:
@@ -273,6 +297,8 @@ class Connection:
             del theirs[request.id]
         else:
             theirs.pop(request, None)
+        if not theirs:
+            theirs.clear()
         return not request.cancelled
 
     def _unsent(self, request: Request) -> bytes:

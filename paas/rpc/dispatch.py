@@ -182,6 +182,8 @@ class Dispatcher:
                 peer.fail(request, PlatformError("cancelled"))
         finally:
             peer.scopes.pop(scope, None)
+            if not peer.scopes:
+                peer.scopes.clear()  # an empty table keeps its memory otherwise
             if request.notification:
                 self._told[peer] -= 1
                 if not self._told[peer]:

@@ -15,8 +15,7 @@ from __future__ import annotations
 import abc
 import socket
 import struct
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -98,8 +97,10 @@ class _Gathering(abc.ABC):
     its last words heard closes when they have left.
     """
 
+    __slots__ = ("_closed", "_outbox", "_outbox_bytes", "overflowed")
+
     def __init__(self) -> None:
-        self._outbox: deque[bytes | memoryview] = deque()
+        self._outbox: list[bytes | memoryview] = []
         self._outbox_bytes = 0
         self._closed = False
         self.overflowed = False
@@ -142,22 +143,27 @@ class _Gathering(abc.ABC):
         a slow reader takes a little would cost us more than him.
         """
         outbox = self._outbox
-        data = outbox.popleft()
+        data = outbox[0]
         if len(data) > CHUNK_BYTES:
             view = memoryview(data)
-            outbox.appendleft(view[CHUNK_BYTES:])
+            outbox[0] = view[CHUNK_BYTES:]
             data = view[:CHUNK_BYTES]
-        elif outbox:
-            pieces, size = [data], len(data)
-            while outbox and size + len(outbox[0]) <= CHUNK_BYTES:
-                pieces.append(outbox.popleft())
-                size += len(pieces[-1])
-            data = b"".join(pieces)
+        elif self._outbox_bytes <= CHUNK_BYTES:
+            if len(outbox) > 1:
+                data = b"".join(outbox)
+            outbox.clear()
+        else:
+            count, size = 1, len(data)
+            while size + len(outbox[count]) <= CHUNK_BYTES:
+                size += len(outbox[count])
+                count += 1
+            data = b"".join(outbox[:count])
+            del outbox[:count]
         self._outbox_bytes -= len(data)
         return data
 
     def _put_back(self, rest: bytes | memoryview) -> None:
-        self._outbox.appendleft(rest)
+        self._outbox.insert(0, rest)
         self._outbox_bytes += len(rest)
 
     def _drop_outbox(self) -> None:
@@ -168,12 +174,28 @@ class _Gathering(abc.ABC):
 class SocketLink(_Gathering):
     """A link on a connected stream socket, which it owns.  `nursery` runs the slow path."""
 
+    __slots__ = ("_draining", "_nursery", "_socket", "on_close")
+
     def __init__(self, sock: socket.socket, nursery: trio.Nursery) -> None:
         super().__init__()
         sock.setblocking(False)
         self._socket = sock
         self._nursery = nursery
         self._draining = False
+        self.on_close: Callable[[SocketLink], None] | None = None
+        """Called once, when the link is closed, by whomever; in the middle of anything."""
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def receive(self) -> bytes | None:
+        """What is there; empty at the end, None if nothing is there after all."""
+        try:
+            return self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     async def read(self) -> bytes:
         """Waits for the event loop in any case: one who always has more to say gets one turn a
@@ -226,6 +248,8 @@ class SocketLink(_Gathering):
             self._closed = True
             self._drop_outbox()
             trio.lowlevel.notify_closing(self._socket)
+            if self.on_close is not None:
+                self.on_close(self)
             self._socket.close()
 
     def credentials(self) -> PeerCredentials:

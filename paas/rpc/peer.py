@@ -1,4 +1,6 @@
-"""A live peer: a connection core on a link, with a task that reads.
+"""A live peer: a connection core on a link.
+
+It reads in a task of its own (`run`), or is fed by who reads for many (`feed`, `finish`).
 
 Requests of the peer go, one after the other, to `on_request(peer, request)`, which must not wait:
 it answers at once, hands the request to somebody, or starts a task.  Requests of ours either wait
@@ -59,6 +61,18 @@ class Sweeper:
 class Peer:
     """One connected peer.  `info` is what is known about it: credentials, role, component."""
 
+    __slots__ = (
+        "__weakref__",
+        "_finished",
+        "_sweeper",
+        "connection",
+        "info",
+        "link",
+        "on_close",
+        "on_request",
+        "scopes",
+    )
+
     def __init__(
         self,
         link: Link,
@@ -76,6 +90,7 @@ class Peer:
         self.scopes: dict[trio.CancelScope, None] = {}
         """Work that is pointless without this peer: cancelled when it goes."""
         self._sweeper = sweeper
+        self._finished = False
 
     @property
     def closed(self) -> bool:
@@ -84,29 +99,39 @@ class Peer:
     async def run(self, first: bytes = b"") -> None:
         """Read until the end of the connection; then everybody who waits for it is told."""
         try:
-            going_on = self._digest(first or await self.link.read())
+            going_on = self.feed(first or await self.link.read())
             while going_on:
-                going_on = self._digest(await self.link.read())
-        except RemoteError as exc:
-            self._last_words(exc)
+                going_on = self.feed(await self.link.read())
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        finally:
+            self.finish()
+
+    def feed(self, data: bytes) -> bool:
+        """Bytes have arrived, or none: the end.  False when there is nothing more to read."""
+        if not data or self.link.closed:
+            return False
+        try:
+            with corked():
+                for request in self.connection.receive(data):
+                    self._handle(request)
+                self.link.write(self.connection.take_outbox())
+        except RemoteError as exc:
+            self._last_words(exc)
+            return False
         except Exception:  # our bug: this peer loses its connection, nobody else anything
             logger.exception("reading from a peer failed")
-        finally:
-            self.link.close()
-            with corked():
-                self._end()
-
-    def _digest(self, data: bytes) -> bool:
-        """False at the end.  What was read is not kept while an idle peer waits for more."""
-        if not data:
             return False
-        with corked():
-            for request in self.connection.receive(data):
-                self._handle(request)
-            self.link.write(self.connection.take_outbox())
         return True
+
+    def finish(self) -> None:
+        """The connection is over: everybody who waits for it is told, once."""
+        if self._finished:
+            return
+        self._finished = True
+        self.link.close()
+        with corked():
+            self._end()
 
     def _handle(self, request: Request) -> None:
         try:

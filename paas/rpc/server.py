@@ -22,6 +22,7 @@ from paas.rpc.connection import Connection
 from paas.rpc.envelope import Form
 from paas.rpc.link import Link, SocketLink
 from paas.rpc.peer import OnRequest, Peer, Sweeper
+from paas.rpc.readers import Readers
 from paas.wire import codec
 
 OpenLink = Callable[[socket.socket, trio.Nursery], Awaitable[tuple[Link, dict[str, Any]]]]
@@ -51,12 +52,6 @@ def listen_unix(path: str, mode: int = 0o600) -> socket.socket:
     return listener
 
 
-async def plain_link(sock: socket.socket, nursery: trio.Nursery) -> tuple[Link, dict[str, Any]]:
-    """A link on a UNIX socket, whose peer the kernel vouches for."""
-    link = SocketLink(sock, nursery)
-    return link, {"credentials": link.credentials()}
-
-
 async def serve(
     listener: socket.socket,
     on_request: OnRequest,
@@ -64,44 +59,53 @@ async def serve(
     *,
     form: Form | None = None,
     connections_max: int,
-    open_link: OpenLink = plain_link,
+    open_link: OpenLink | None = None,
     on_open: Callable[[Peer], None] | None = None,
     on_close: Callable[[Peer], None] | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept and run peers until cancelled.
 
-    `open_link` and `on_open` may raise PlatformError to refuse a peer.
+    Without `open_link` they are on plain UNIX sockets, whose peers the kernel vouches for; one task
+    reads them all.  `open_link` and `on_open` may raise PlatformError to refuse a peer.
     """
     reserve: list[int] = []
     _keep_reserve(reserve)
     count = 0
     async with trio.open_nursery() as nursery:
 
-        async def run(link: Link, info: dict[str, Any]) -> None:
+        def made(link: Link, info: dict[str, Any]) -> Peer:
             peer = Peer(link, Connection(form), sweeper, on_request, on_close=on_close)
             peer.info.update(info)
             if on_open is not None:
                 on_open(peer)
-            await peer.run()
+            return peer
 
-        async def one(sock: socket.socket) -> None:
+        def over() -> None:
             nonlocal count
+            count -= 1
+
+        def plain(sock: socket.socket) -> None:
             try:
-                if open_link is plain_link:  # its only task ends with the link
-                    await run(*await plain_link(sock, nursery))
-                    return
+                link = SocketLink(sock, nursery)
+                readers.add(made(link, {"credentials": link.credentials()}), link)
+            except Exception as error:
+                _let_down(sock, error)
+                over()
+
+        async def one(sock: socket.socket, open_link: OpenLink) -> None:
+            try:
                 async with trio.open_nursery() as inner:
-                    await run(*await open_link(sock, inner))
+                    await made(*await open_link(sock, inner)).run()
                     inner.cancel_scope.cancel()
-            except* PlatformError as group:
-                _refuse(sock, _first(group))
             except* Exception as group:
-                logger.error("a connection failed", exc_info=group)
+                _let_down(sock, _first(group))
             finally:
-                count -= 1
+                over()
                 sock.close()
 
+        readers = Readers(nursery, over)
+        nursery.start_soon(readers.run)
         task_status.started()
         try:
             while True:
@@ -112,7 +116,10 @@ async def serve(
                         sock.close()
                     else:
                         count += 1
-                        nursery.start_soon(one, sock)
+                        if open_link is None:
+                            plain(sock)
+                        else:
+                            nursery.start_soon(one, sock, open_link)
         finally:
             listener.close()
             for descriptor in reserve:
@@ -191,6 +198,15 @@ def _accept_and_refuse(listener: socket.socket, reserve: list[int], *, tell: boo
         return
     finally:
         _keep_reserve(reserve)
+
+
+def _let_down(sock: socket.socket, error: BaseException) -> None:
+    """This connection does not come about."""
+    if isinstance(error, PlatformError):
+        _refuse(sock, error)
+    else:
+        logger.error("a connection failed", exc_info=error)
+    sock.close()
 
 
 def _refuse(sock: socket.socket, error: BaseException) -> None:

@@ -1,6 +1,6 @@
 """Components of a simulated cluster, with their harnesses: what the table of a kernel runs.
 
-    hub ── FedPeer ~~ LocalLink ~~ Harness (real Uplink, Relay, WatchBook) ── Component (behaviour)
+    hub ── Peer ~~ LocalLink ~~ Harness (real Uplink, Relay, WatchBook) ── Component (behaviour)
 
 The way to the hub is the real one of the harness: greeting, what is held while the hub is away,
 watches that are opened again, `unknown-outcome` for what a lost hub had.  The rest of a harness

@@ -1,22 +1,17 @@
-"""Byte streams in memory, and peers that are fed instead of reading.
+"""Byte streams in memory, whose peers are fed instead of reading.
 
-A real `rpc.Peer` has a task that reads its link.  Here what arrives is pushed into it, in the
-context of the process that owns it; everything else of the peer is the real one.  That saves a
-task switch a message, which is most of what a message costs in a simulation.
+What arrives is pushed into the peer, in the context of the process that owns it.  That saves a task
+switch a message, which is most of what a message costs in a simulation.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import trio
-
-from paas.base.errors import PlatformError, RemoteError
-from paas.rpc.connection import Connection
+from paas.base.errors import PlatformError
 from paas.rpc.link import corked
-from paas.rpc.peer import OnRequest, Peer, Sweeper
+from paas.rpc.peer import Peer, Sweeper
 from paas.sim.platform.process import Process
 
 logger = logging.getLogger(__name__)
@@ -27,53 +22,11 @@ def broken() -> PlatformError:
     return PlatformError("unknown-outcome", "the connection broke before the answer")
 
 
-class Scopes(dict[trio.CancelScope, None]):
-    """An ordered set: the scopes of a peer are cancelled in the order in which they were added."""
-
-    def add(self, scope: trio.CancelScope) -> None:
-        self[scope] = None
-
-    def discard(self, scope: trio.CancelScope) -> None:
-        self.pop(scope, None)
-
-
-class FedPeer(Peer):
-    """A peer without a reading task."""
-
-    def __init__(
-        self,
-        link: Any,
-        connection: Connection,
-        sweeper: Sweeper,
-        on_request: OnRequest,
-        *,
-        on_close: Callable[[Peer], None] | None = None,
-    ) -> None:
-        super().__init__(link, connection, sweeper, on_request, on_close=on_close)
-        self.scopes = Scopes()
-        self.ended = False
-
-    def feed(self, data: bytes) -> None:
-        """Bytes have arrived."""
-        if self.ended or self.link.closed:
-            return
-        try:
-            with corked():
-                for request in self.connection.receive(data):
-                    self._handle(request)
-                self.link.write(self.connection.take_outbox())
-        except RemoteError:
-            logger.exception("a simulated party broke the protocol")
-            self.finish()
-
-    def finish(self) -> None:
-        """The connection is over; everybody who waits for it is told, once."""
-        if self.ended:
-            return
-        self.ended = True
-        self.link.close()
-        with corked():
-            self._end()
+def feed(peer: Peer, data: bytes) -> None:
+    """Bytes have arrived at `peer`.  Nobody here breaks the protocol, unless by our bug."""
+    if not peer.link.closed and not peer.feed(data):
+        logger.error("a simulated party broke the protocol")
+        peer.finish()
 
 
 class SimSweeper(Sweeper):
@@ -108,7 +61,7 @@ class SimSweeper(Sweeper):
 class LocalLink:
     """One direction-pair of a local socket, the hub's end: bytes to the far end take a moment.
 
-    `deliver` gets what the hub writes; the far end uses `FedPeer.feed` through the process.
+    `deliver` gets what the hub writes; the far end uses `feed` through the process.
     """
 
     def __init__(self, process: Process, delay_s: float, deliver: Callable[[bytes], None]) -> None:

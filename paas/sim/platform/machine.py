@@ -12,6 +12,7 @@ operation of the disk, the disk keeps what it had until then, and after a power 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -27,13 +28,14 @@ from paas.rpc.connection import Connection as RpcConnection
 from paas.rpc.dispatch import Dispatcher
 from paas.rpc.envelope import Form
 from paas.rpc.link import PeerCredentials
+from paas.rpc.peer import Peer
 from paas.sim.disk import SimDisk
 from paas.sim.entropy import SimEntropy
 from paas.sim.platform.clocks import NodeClock
 from paas.sim.platform.components import Component
 from paas.sim.platform.containers import ContainerController, ContainersPort, Session
 from paas.sim.platform.kernel import Kernel
-from paas.sim.platform.links import FedPeer, LocalLink, SimSweeper
+from paas.sim.platform.links import LocalLink, SimSweeper, feed
 from paas.sim.platform.mesh import SimMesh
 from paas.sim.platform.network import Network
 from paas.sim.platform.process import Process
@@ -96,7 +98,7 @@ class HubLife:
         self.replicated: ReplicatedLog
         self.dispatcher: Dispatcher
         self.listening = False
-        self._peers: dict[FedPeer, None] = {}
+        self._peers: dict[Peer, None] = {}
 
     # -- the process -----------------------------------------------------------------------------
 
@@ -167,10 +169,10 @@ class HubLife:
 
     def connect(
         self, roles: frozenset[str], uid: int, pid: int, deliver: Callable[[bytes], None]
-    ) -> FedPeer:
+    ) -> Peer:
         """A local socket; `deliver` gets what the hub says."""
         link = LocalLink(self.process, LOCAL_S, deliver)
-        peer = FedPeer(
+        peer = Peer(
             link,
             RpcConnection(Form.COMPACT),
             self.sweeper,
@@ -439,11 +441,11 @@ class Machine:
         link.on_closed = ended
         return self._sender(life, peer)
 
-    def _sender(self, life: HubLife, peer: FedPeer) -> Callable[[bytes], None]:
+    def _sender(self, life: HubLife, peer: Peer) -> Callable[[bytes], None]:
         """What the far end writes; nothing: it closes."""
 
         def send(data: bytes) -> None:
-            action = peer.feed if data else lambda _data: peer.finish()
+            action = partial(feed, peer) if data else lambda _data: peer.finish()
             self.world.after(LOCAL_S, life.process.post, action, data)
 
         return send

@@ -8,7 +8,7 @@ as the network only connects those who want each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from paas.base.errors import LocalError
 from paas.rpc.connection import Connection as RpcConnection
@@ -26,7 +26,7 @@ from paas.rpc.mesh_channels import (
 )
 from paas.rpc.mesh_limits import RAFT_FRAME_BYTES_MAX
 from paas.rpc.peer import OnRequest, Peer, Sweeper
-from paas.sim.platform.links import FedPeer, broken
+from paas.sim.platform.links import broken, feed
 from paas.sim.platform.network import Connection, Network
 from paas.sim.platform.process import Process
 
@@ -81,7 +81,7 @@ class _Hub(HubChannel):
     """Peers that are fed."""
 
     def up(self, connection: MeshConnection) -> None:
-        peer = FedPeer(connection.link, RpcConnection(Form.COMPACT), self._sweeper, self._handle)
+        peer = Peer(connection.link, RpcConnection(Form.COMPACT), self._sweeper, self._handle)
         node = connection.node
         peer.info.update(node=node, roles=PEER_ROLES, epoch=connection.epoch)
         self.peers[node] = peer
@@ -89,7 +89,7 @@ class _Hub(HubChannel):
             _tell(up, node, peer)
 
     def down(self, connection: MeshConnection) -> None:
-        peer = cast(FedPeer, self.peers.pop(connection.node))
+        peer = self.peers.pop(connection.node)
         peer.connection.end(broken())
         for _, down in self._subscribers:
             _tell(down, connection.node)
@@ -190,8 +190,8 @@ class SimMesh:
             self._raft._deliver(found, data)
         else:
             peer = self._hub.peers.get(found.node)
-            if isinstance(peer, FedPeer):
-                peer.feed(data)
+            if peer is not None:
+                feed(peer, data)
 
     def _ended(self, connection: Connection) -> None:
         found = self._find(connection)

@@ -16,9 +16,9 @@ from paas.base.errors import PlatformError
 from paas.rpc import server as module
 from paas.rpc.client import connect_unix_socket, connected_unix
 from paas.rpc.envelope import Form, Request
-from paas.rpc.link import Link
+from paas.rpc.link import Link, SocketLink
 from paas.rpc.peer import Peer, Sweeper
-from paas.rpc.server import plain_link, serve
+from paas.rpc.server import serve
 from paas.wire import codec
 
 Serving = Callable[..., AbstractAsyncContextManager[str]]
@@ -42,19 +42,24 @@ class Fails:
             raise error
 
 
-@pytest.mark.parametrize("place", ["open_link", "on_open", "on_request", "on_close"])
+@pytest.mark.parametrize(
+    ("place", "plain"),
+    [("open_link", False)]
+    + [(p, plain) for p in ("on_open", "on_request", "on_close") for plain in (True, False)],
+)
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError(), PlatformError("denied"), ExceptionGroup("g", [KeyError()])]
 )
 async def test_what_fails_for_one_connection_goes_on_for_the_others(
-    serving: Serving, place: str, error: Exception, caplog: pytest.LogCaptureFixture
+    serving: Serving, place: str, plain: bool, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     fails = Fails(error)
 
     async def open_link(sock: socket.socket, nursery: trio.Nursery) -> tuple[Link, dict[str, Any]]:
         if place == "open_link":
             fails()
-        return await plain_link(sock, nursery)
+        await trio.lowlevel.checkpoint()
+        return SocketLink(sock, nursery), {}
 
     def on_request(peer: Peer, request: Request) -> None:
         if place == "on_request":
@@ -66,7 +71,10 @@ async def test_what_fails_for_one_connection_goes_on_for_the_others(
 
     with caplog.at_level(logging.CRITICAL):
         async with serving(
-            on_request, open_link=open_link, on_open=hook("on_open"), on_close=hook("on_close")
+            on_request,
+            open_link=None if plain else open_link,
+            on_open=hook("on_open"),
+            on_close=hook("on_close"),
         ) as path:
             async with connected_unix(path) as first:
                 outcomes: list[bytes | PlatformError] = []
