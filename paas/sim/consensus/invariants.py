@@ -4,7 +4,7 @@
   log-matching          an index and a term name one entry with one predecessor, in every log
   committed-fixed       at a committed index always the same entry, on every replica, for ever
   indices-monotonic     applied <= commit <= last; within one life neither goes back
-  leader-complete       a new leader has every entry that was committed before
+  leader-complete       a new leader has every entry that was committed in an earlier term
   term-vote-kept        term and vote never go back, not even over a restart
   one-configuration     at most one configuration of a log is not committed yet
   state-equal           equal applied index, equal state
@@ -67,6 +67,11 @@ class Invariants:
         self.evaluated: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
         self.committed: dict[int, Entry] = {}
         self.committed_max = 0
+        self._committed_in: dict[int, int] = {}
+        """The term in which an entry was committed, often a later one than its own.  Votes may be
+        long under way: who gets a majority of an old term late need not have what a leader of a
+        later term has committed since.
+        """
         self._leaders: dict[int, str] = {}
         self._elected_s: dict[int, float] = {}
         self._entries: dict[tuple[int, int], tuple[bytes, int]] = {}
@@ -161,6 +166,7 @@ class Invariants:
             self.evaluated["committed-fixed"] += 1
             if self.committed.setdefault(entry[1], entry) != entry:
                 raise Broken(f"committed-fixed: {name} has another entry at index {entry[1]}")
+            self._committed_in.setdefault(entry[1], replica.term)
         life.checked = life.commit + 1
         self.committed_max = max(self.committed_max, life.commit)
 
@@ -185,7 +191,7 @@ class Invariants:
         first = replica.first_index
         for index in range(self.committed_max, first - 1, -1):
             entry = self.committed.get(index)
-            if entry is None or entry[2] >= term:
+            if entry is None or self._committed_in[index] >= term:
                 continue
             self.evaluated["leader-complete"] += 1
             if replica.term_at(index) != entry[2]:

@@ -120,6 +120,21 @@ def leader_without_a_committed_entry() -> None:
     watch.look(b)
 
 
+def committed_by_a_later_term() -> tuple[Watch, FakeMember]:
+    """a leads term 3 and commits an entry of term 1; b has it not."""
+    a = member("a", log(0, 1, 1, 3), commit_index=4, term=3, is_leader=True)
+    b = member("b", log(0, 1))
+    watch = Watch(a, b)
+    watch.look(a)
+    return watch, b
+
+
+def leader_without_what_an_earlier_term_committed() -> None:
+    watch, b = committed_by_a_later_term()
+    b.replica.term, b.replica.is_leader = 4, True
+    watch.look(b)
+
+
 def term_forgotten_in_a_restart() -> None:
     a = member("a", log(0, 1), term=4)
     watch = Watch(a)
@@ -189,6 +204,7 @@ STORIES: list[tuple[str, Callable[[], None]]] = [
     ("indices-monotonic", applied_beyond_commit),
     ("indices-monotonic", commit_beyond_the_log),
     ("leader-complete", leader_without_a_committed_entry),
+    ("leader-complete", leader_without_what_an_earlier_term_committed),
     ("term-vote-kept", term_forgotten_in_a_restart),
     ("term-vote-kept", vote_forgotten_in_a_restart),
     ("term-vote-kept", second_vote_in_a_term),
@@ -223,6 +239,13 @@ def test_a_healthy_pair_passes_and_is_counted() -> None:
     assert evaluated["committed-fixed"] == 5
     assert evaluated["log-matching"] == 4
     assert evaluated["one-leader"] == 1
+
+
+def test_votes_of_an_old_term_may_come_late() -> None:
+    watch, b = committed_by_a_later_term()
+    b.replica.term, b.replica.is_leader = 2, True
+    watch.look(b)
+    assert watch.invariants.evaluated["one-leader"] == 2
 
 
 def test_an_empty_disk_may_vote_anew() -> None:
