@@ -49,6 +49,12 @@ def _method_modules() -> None:
     load("messages", "methods", "resources")
 
 
+def _of_tests(params: type[Any]) -> bool:
+    """Programs for tests have methods of their own, known where they have been imported."""
+    module = params.__module__
+    return not module.startswith("paas.") or module.startswith("paas.testing")
+
+
 def messages() -> str:
     _method_modules()
     lines = [
@@ -61,6 +67,8 @@ def messages() -> str:
     ]
     for number in sorted(BY_NUMBER):
         method = BY_NUMBER[number]
+        if _of_tests(method.params):
+            continue
         kind = "public" if method.public else "internal"
         lines += [
             f"## {method.name}",

@@ -71,59 +71,78 @@ async def serve(
     """
     reserve: list[int] = []
     _keep_reserve(reserve)
-    count = 0
+
+    def make(link: Link, info: dict[str, Any]) -> Peer:
+        peer = Peer(link, Connection(form), sweeper, on_request, on_close=on_close)
+        peer.info.update(info)
+        if on_open is not None:
+            on_open(peer)
+        return peer
+
     async with trio.open_nursery() as nursery:
-
-        def made(link: Link, info: dict[str, Any]) -> Peer:
-            peer = Peer(link, Connection(form), sweeper, on_request, on_close=on_close)
-            peer.info.update(info)
-            if on_open is not None:
-                on_open(peer)
-            return peer
-
-        def over() -> None:
-            nonlocal count
-            count -= 1
-
-        def plain(sock: socket.socket) -> None:
-            try:
-                link = SocketLink(sock, nursery)
-                readers.add(made(link, {"credentials": link.credentials()}), link)
-            except Exception as error:
-                _let_down(sock, error)
-                over()
-
-        async def one(sock: socket.socket, open_link: OpenLink) -> None:
-            try:
-                async with trio.open_nursery() as inner:
-                    await made(*await open_link(sock, inner)).run()
-                    inner.cancel_scope.cancel()
-            except* Exception as group:
-                _let_down(sock, _first(group))
-            finally:
-                over()
-                sock.close()
-
-        readers = Readers(nursery, over)
-        nursery.start_soon(readers.run)
+        door = _Door(nursery, make, open_link, connections_max)
+        nursery.start_soon(door.readers.run)
         task_status.started()
         try:
             while True:
                 for sock in await _accept(listener, reserve):
-                    if count >= connections_max:
-                        text = f"{connections_max} connections are open already"
-                        _refuse(sock, PlatformError("limit-exceeded", text))
-                        sock.close()
-                    else:
-                        count += 1
-                        if open_link is None:
-                            plain(sock)
-                        else:
-                            nursery.start_soon(one, sock, open_link)
+                    door.enter(sock)
         finally:
             listener.close()
             for descriptor in reserve:
                 os.close(descriptor)
+
+
+class _Door:
+    """Those who came through one listener and are still there."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        make: Callable[[Link, dict[str, Any]], Peer],
+        open_link: OpenLink | None,
+        connections_max: int,
+    ) -> None:
+        self.readers = Readers(nursery, self._left)
+        self._nursery = nursery
+        self._make = make
+        self._open_link = open_link
+        self._connections_max = connections_max
+        self._count = 0
+
+    def enter(self, sock: socket.socket) -> None:
+        if self._count >= self._connections_max:
+            text = f"{self._connections_max} connections are open already"
+            _let_down(sock, PlatformError("limit-exceeded", text))
+            return
+        self._count += 1
+        if self._open_link is None:
+            self._plain(sock)
+        else:
+            self._nursery.start_soon(self._opened, sock, self._open_link)
+
+    def _left(self) -> None:
+        self._count -= 1
+
+    def _plain(self, sock: socket.socket) -> None:
+        try:
+            link = SocketLink(sock, self._nursery)
+            self.readers.add(self._make(link, {"credentials": link.credentials()}), link)
+        except Exception as error:
+            _let_down(sock, error)
+            self._left()
+
+    async def _opened(self, sock: socket.socket, open_link: OpenLink) -> None:
+        """Its tasks end with it."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._make(*await open_link(sock, nursery)).run()
+                nursery.cancel_scope.cancel()
+        except* Exception as group:
+            _let_down(sock, _first(group))
+        finally:
+            self._left()
+            sock.close()
 
 
 class Callers:
