@@ -128,10 +128,15 @@ def _known(state: str) -> dict[str, Any]:
 
 
 def _write(path: str, facts: dict[str, Any]) -> None:
-    """Whole or not at all."""
+    """Whole or not at all, and for good."""
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(facts, file, indent=2)
         file.flush()
         os.fsync(file.fileno())
     os.chmod(f"{path}.new", 0o644)
     os.replace(f"{path}.new", path)
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

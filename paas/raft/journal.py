@@ -20,7 +20,8 @@ Rules
     whole; of a process that was killed, its last batch is not.  The mark has a sector for itself,
     since disks write sectors whole; an unreadable one is renewed, as the batches are all there.
   - Term and vote are in the same file: when unreadable, the start is refused and never guessed.
-  - Recovery syncs before anything is used: what a killed process had written may be in memory only.
+  - Recovery syncs before anything is used, the file and the directory: what a killed process had
+    written, or renamed, may be in memory only.
   - Dropping a prefix (after a snapshot) takes effect in memory at once and on disk when the next
     `sync` writes the rest to a new file, syncs, renames, syncs the directory.  If there is no room
     for that, the old file simply stays longer.
@@ -189,6 +190,9 @@ class Journal:
             logger.warning("journal %s: dropped a torn tail at %d", self._name, end)
             file.write(end, bytes(len(remains)))
         file.sync()
+        # Killed between a rename and its sync: promises that rest on the new file, be it the
+        # journal, the snapshot or the mark of a return, would be gone with the power.
+        self._files.sync_dir()
         last = self.entries[-1][1] if self.entries else 1
         self.commit_index = max(1, min(self.commit_index, last))
 

@@ -155,9 +155,14 @@ class Operators:
         return True
 
     def _a_voter(self, replica: Replica) -> str | None:
-        """One that may go: not the leader, and enough are left."""
+        """One that may go: not the leader, and enough are left.
+
+        A lost disk is not left.  Two voters of which one lost its log could not even elect a leader
+        that takes it back.
+        """
         others = [name for name in replica.voters if name != replica.node]
-        enough = len(replica.voters) > VOTERS_MIN
+        left = len(replica.voters) - 1 - self._disk_lost
+        enough = left >= VOTERS_MIN
         return self._arena.random.choice(others) if others and enough else None
 
     def _demote(self) -> bool:

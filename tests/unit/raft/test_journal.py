@@ -301,6 +301,28 @@ def test_recovery_makes_durable_what_a_killed_process_had_only_written() -> None
     assert opened(disk).last_index == 4
 
 
+def test_recovery_makes_durable_what_a_killed_process_had_only_renamed() -> None:
+    disk = SimDisk()
+    journal = filled(disk, 3)
+    journal.drop(2)
+
+    def killed(kind: str) -> None:
+        if kind == "sync_dir":
+            raise PowerCut
+
+    disk.on_operation = killed
+    with pytest.raises(PowerCut):
+        journal.sync()  # the new file is in its place, and nobody has made that durable
+    disk.on_operation = None
+    journal = opened(disk)
+    journal.append(b"promised", 4, 1)
+    journal.set_term(2, "a")
+    journal.sync()
+    disk.power_cut(lambda below: 0)
+    journal = opened(disk)
+    assert (journal.last_index, journal.term, journal.voted_for) == (4, 2, "a")
+
+
 def test_the_content_of_an_entry_cannot_pass_for_a_batch() -> None:
     disk = SimDisk()
     victim = filled(SimDisk(), 3)

@@ -118,6 +118,23 @@ def test_a_journal_that_is_behind_its_welcome_starts_with_the_term_of_it() -> No
     assert (again.returning.mute, again.term, again.journal.voted_for) == (False, 7, "b")
 
 
+def test_a_welcome_that_another_life_has_read_is_not_forgotten() -> None:
+    disk = SimDisk()
+    joiner = replica(disk, join=True)
+
+    def killed(kind: str) -> None:
+        if kind == "sync_dir":
+            raise PowerCut
+
+    disk.on_operation = killed
+    with pytest.raises(PowerCut):
+        joiner.receive("b", Welcome(nonce(joiner), 7, 3, 3))  # renamed, and not yet durable
+    disk.on_operation = None
+    assert not replica(disk, join=True).returning.mute  # from now on it may become a voter
+    disk.power_cut(lambda below: 0)
+    assert not replica(disk, join=True).returning.mute
+
+
 def test_a_replica_without_a_journal_does_not_trust_what_it_was_told_before() -> None:
     disk = SimDisk()
     joiner = replica(disk, join=True)
