@@ -16,6 +16,7 @@ After every event
   ended-once           an incarnation ends once
   restart-intensity    no more restarts within the period than the policy allows
   lost-is-empty        when a node is declared lost, nothing runs on it
+  lost-is-left         … and its components are placed elsewhere, wait for a node, or have ended
   runs-once            a component runs on one node at most, one incarnation at a time
   incarnations-grow    an older incarnation never starts after a newer one
   within-capacity      what really runs on a node fits into it
@@ -45,7 +46,7 @@ NAMES = (
     *("one-leader", "log-matching", "committed-fixed", "outcome-equal", "applied-once"),
     *("primary-decides", "create-once"),
     *("unique-names", "join-position", "tokens-grow", "ring-epochs", "capacity", "ended-once"),
-    *("restart-intensity", "lost-is-empty", "runs-once", "incarnations-grow"),
+    *("restart-intensity", "lost-is-empty", "lost-is-left", "runs-once", "incarnations-grow"),
     *("letter-known", "letter-order", "letter-done", "letter-end"),
     *("within-capacity", "monitor-once", "one-outcome", "pair-order", "acknowledged", "no-bug"),
     *("leader-soon", "replicas-equal", "converged", "monitor-fired", "answered", "linearizable"),

@@ -191,6 +191,7 @@ class Oracle:
             self.world.record(f"node {event.node} {event.state} {event.reason}")
             if event.state == "offline":
                 self.on_offline(event.node)
+                self._check_left(event.node, states)
             elif event.state == "destroyed":
                 self.on_destroyed(event.node)
         elif isinstance(event, RingChanged):
@@ -246,6 +247,13 @@ class Oracle:
                 self._invariants.require("ring-epochs", False, text)
             self._epochs[number] = epoch
         self._invariants.seen("ring-epochs")
+
+    def _check_left(self, node: str, states: Any) -> None:
+        """At the very command that declares a node lost, its components are decided about."""
+        instances = states.controller.instances
+        left = [i.short for i in instances if i.node == node and not i.ended]
+        text = f"{node} is lost, and is said to have {left[:5]}"
+        self._invariants.require("lost-is-left", not left, text)
 
     def _check_room(self, node: str, states: Any) -> None:
         if not node:

@@ -171,6 +171,15 @@ def test_a_node_that_is_declared_lost_while_something_runs_on_it_is_noticed() ->
         bench.log.apply(LoseNode(node="n2", epoch=node.epoch, term=1))
 
 
+def test_a_node_that_is_declared_lost_and_keeps_its_components_is_noticed() -> None:
+    bench = Bench()
+    bench.create(node="n2")
+    node = bench.log.states.nodes.get("n2")
+    assert node is not None
+    with switched_off("node-loss-forgotten"), pytest.raises(Broken, match=r"^lost-is-left"):
+        bench.log.apply(LoseNode(node="n2", epoch=node.epoch, term=1))
+
+
 class Receiver:
     """As much of a component as hears messages."""
 
