@@ -53,6 +53,7 @@ from paas.raft.recovery import open_or_return
 from paas.raft.settings import RaftSettings
 from paas.real.clock import BootClock
 from paas.real.files import SystemFiles
+from paas.real.kernel_namespaces import boot_id
 from paas.rpc.dispatch import Dispatcher, check_policy
 from paas.rpc.envelope import Form
 from paas.rpc.mesh import Mesh
@@ -212,6 +213,7 @@ class HubProcess:
             cpu=float(psutil.cpu_count() or 1),
             version=__version__,
             address=self.node.listen,
+            boot=boot_id(),
         )
 
     # -- connections -----------------------------------------------------------------------------

@@ -76,9 +76,9 @@ class ControllerState:
         }
 
     def react(self, event: Any, ctx: Any) -> None:
-        """A node is lost, or takes components again."""
+        """A node is lost or was rebooted, or takes components again."""
         if isinstance(event, NodeChanged):
-            if event.state in admission.LOST:
+            if event.state in admission.LOST or event.rebooted:
                 self._node_lost(event.node, ctx)
             if event.node in self.drains and not admission.may_empty(ctx.sections, event.node):
                 self._end_drain(event.node, ctx)

@@ -72,7 +72,8 @@ class NodeChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field
     """Event: a node is in another state, its agents joined again (another `epoch`), or its storage
     is full, or no longer so.
 
-    What ran on it has certainly ended when the state is `offline` or `destroyed`, not before.
+    What ran on it has certainly ended when the state is `offline` or `destroyed`, or when it
+    `rebooted`, not before.
     """
 
     node: str
@@ -85,6 +86,8 @@ class NodeChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field
     """Log index that names the life of its agents which this is about."""
 
     storage_full: bool = False
+    rebooted: bool = False
+    """Its kernel began anew, before anybody noticed that it was away."""
 
 
 # -- between hubs ------------------------------------------------------------------------------

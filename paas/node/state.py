@@ -46,7 +46,8 @@ class ReportNode(msgspec.Struct, frozen=True, kw_only=True):
     """A node says what it is and has, and that its agents begin a new life.  Sizes in bytes.
 
     `leased`: its fence has a deadline.  `cleared`: nothing of the past runs on it, which a node
-    that was lost must be able to say.  `boot` names the run of its kernel.
+    that was lost must be able to say.  `boot` names the run of its kernel: when it is another one,
+    what ran on the node has ended, even if the node was never missed.
     """
 
     node: str
@@ -286,7 +287,9 @@ class NodeRegister:
             leased=leased,
             storage_full=known.storage_full and leased,
         )
-        self._move(cmd.node, _E.JOIN, known.reason if known.cordoned else "", ctx)
+        rebooted = known.present and bool(known.boot and cmd.boot) and known.boot != cmd.boot
+        reason = known.reason if known.cordoned else ""
+        self._move(cmd.node, _E.JOIN, reason, ctx, rebooted=rebooted)
         return {"epoch": ctx.index}
 
     # -- changing --------------------------------------------------------------------------------
@@ -415,7 +418,9 @@ class NodeRegister:
             )
         return node
 
-    def _move(self, name: str, event: NodeEvent, reason: str, ctx: Context) -> None:
+    def _move(
+        self, name: str, event: NodeEvent, reason: str, ctx: Context, *, rebooted: bool = False
+    ) -> None:
         node = self._nodes[name]
         state = _next(node, event)
         if state is node.state and event is not _E.JOIN:
@@ -429,10 +434,13 @@ class NodeRegister:
             self._nodes[name] = msgspec.structs.replace(
                 node, state=state, since_ms=ctx.stamp.time_ms, reason=reason
             )
-        self._tell(msgspec.structs.replace(node, state=state), node.state, reason, ctx)
+        now = msgspec.structs.replace(node, state=state)
+        self._tell(now, node.state, reason, ctx, rebooted=rebooted)
 
     @staticmethod
-    def _tell(node: Node, previous: NodeState, reason: str, ctx: Context) -> None:
+    def _tell(
+        node: Node, previous: NodeState, reason: str, ctx: Context, *, rebooted: bool = False
+    ) -> None:
         ctx.emit(
             NodeChanged(
                 node=node.name,
@@ -443,6 +451,7 @@ class NodeRegister:
                 time_ms=ctx.stamp.time_ms,
                 epoch=node.epoch,
                 storage_full=node.storage_full,
+                rebooted=rebooted,
             )
         )
 

@@ -49,9 +49,9 @@ class Readers:
     def add(self, peer: Peer, link: SocketLink) -> None:
         """Read for `peer` from now on, until its link is closed."""
         fd = link.fileno()
+        self._epoll.register(fd, _READ)
         self._peers[fd] = peer
         link.on_close = self._on_close
-        self._epoll.register(fd, _READ)
 
     async def run(self) -> None:
         """Until cancelled; then all peers are finished."""

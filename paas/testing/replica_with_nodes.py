@@ -85,9 +85,9 @@ class ReplicaWithNodes:
             raise applied.error
         return applied.result
 
-    def join(self, name: str) -> None:
+    def join(self, name: str, *, boot: str = "") -> None:
         report = ReportNode(
-            node=name, memory_bytes=self.memory_bytes, cpu=2.0, leased=True, cleared=True
+            node=name, memory_bytes=self.memory_bytes, cpu=2.0, leased=True, cleared=True, boot=boot
         )
         self.apply(report)
         self.apply(ChangeNode(node=name, event=NodeEvent.READY))

@@ -89,6 +89,7 @@ class Kernel:
         self.node = node
         self.clock = clock
         self.powered = True
+        self.boots = 0
         self.table: dict[str, Container] = {}
         self.on_exit: Callable[[Container], None] = lambda _container: None
         self.watchdog_kills = 0
@@ -155,6 +156,7 @@ class Kernel:
     def power_on(self) -> None:
         """Another boot: the page with the deadline is gone, the mark on the disk is not."""
         self.powered = True
+        self.boots += 1
         self._fenced = False
         self._deadline_s = -math.inf if self._marked else math.inf
 

@@ -264,6 +264,7 @@ class Machine:
             disk_bytes=1 << 40,
             version="simulated",
             address=self.address,
+            boot=f"{self.name}/{self.kernel.boots}",
         )
 
     # -- power -----------------------------------------------------------------------------------

@@ -189,6 +189,9 @@ class Oracle:
             self.on_member(event.group, event.component, None)
         elif isinstance(event, NodeChanged):
             self.world.record(f"node {event.node} {event.state} {event.reason}")
+            if event.rebooted:
+                self.world.count("seen-reboot")
+                self._check_left(event.node, states)
             if event.state == "offline":
                 self.on_offline(event.node)
                 self._check_left(event.node, states)

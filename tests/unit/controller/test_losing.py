@@ -52,6 +52,24 @@ def test_a_lost_node_ends_what_runs_there_and_nothing_else(world: ReplicaWithNod
     assert states == ["destroying", "preparing"]
 
 
+def test_a_node_that_was_rebooted_before_anybody_missed_it_has_lost_all(
+    world: ReplicaWithNodes,
+) -> None:
+    world.join("n3", boot="first")
+    there, other = world.available("n3", "n1")
+    [placed] = world.create("n3")  # its container may have run already, and nobody heard of it
+    world.join("n3", boot="first")  # only the hub began anew
+    assert world.at(there).state is S.AVAILABLE
+    world.join("n3", boot="second")
+    for component in (there, placed):
+        [end] = world.ends(component)
+        assert (end.incarnation, end.reason, end.will_restart) == (1, "node-lost", True)
+        assert (world.at(component).node, world.at(component).incarnation) == ("", 2)
+    assert world.at(other).state is S.AVAILABLE
+    world.join("n3", boot="second")
+    assert len(world.ends(there)) == 1
+
+
 @pytest.mark.parametrize(
     ("restart", "state"),
     [("permanent", S.PREPARING), ("transient", S.PREPARING), ("temporary", S.DESTROYED)],
