@@ -54,6 +54,14 @@ class AddressBook:
         found.pop(self._node, None)
         return found
 
+    def heard(self, addresses: Mapping[str, str]) -> None:
+        """Another hub says where the others are; what is known here counts more."""
+        known = self.addresses()
+        new = {n: at for n, at in addresses.items() if n not in known and n != self._node}
+        if new:
+            self._told |= new
+            self.update()
+
     def update(self) -> None:
         self._mesh.set_peers(self.addresses())
 

@@ -28,6 +28,7 @@ from paas.assembly.mesh_network import TcpMeshNetwork
 from paas.assembly.peer_hints import PeerHints
 from paas.assembly.process import Agent
 from paas.assembly.remote_access import RemoteAccess
+from paas.assembly.seeking import Seeker
 from paas.assembly.transport import secure_transport
 from paas.base.errors import PlatformError
 from paas.base.supervisor import Child, Supervisor
@@ -160,6 +161,7 @@ class HubProcess:
         self.book = AddressBook(node.node, mesh or NoMesh(), self.states.nodes, node.peers)
         self.book.update()
         replicated.subscribe(self.book.state_changed)
+        self.seeker = Seeker(self.book, self.core.ports.links, self.core.staleness)
         if mesh is not None:
             mesh.subscribe(self._node_up, lambda _node: self.bundles.nodes_changed())
         return JoiningFace(
@@ -201,7 +203,7 @@ class HubProcess:
 
     def register(self, dispatcher: Dispatcher) -> None:
         parts = (self.core, self.logs, self.bundles, self.attachments, self.joining, self.access)
-        for part in parts:
+        for part in (*parts, self.seeker):
             part.register(dispatcher)
         self.bundles.register_peers(dispatcher)
 
@@ -319,6 +321,7 @@ async def body(
         hints.update()
         process.bundles.collect()
         if mesh is not None:
+            nursery.start_soon(process.seeker.run)
             await nursery.start(process.bundles.run)
         actors = Supervisor(
             "hub",

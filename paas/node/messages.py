@@ -233,6 +233,16 @@ class WantVotersRequest(Params, frozen=True, kw_only=True):
     voters: int
 
 
+class AskAddresses(Params, frozen=True, kw_only=True):
+    """A hub that hears no leader asks another one where all are."""
+
+
+class Addresses(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Node to address, as far as the answering hub knows."""
+
+    addresses: dict[str, str]
+
+
 RENEW = method(520, "node.renew", Renew, Renewed, public=False)
 LIST_NODES = method(521, "nodes.list", ListNodes, Nodes)
 DESCRIBE_NODE = method(522, "nodes.show", DescribeNode, NodeInfo)
@@ -241,3 +251,4 @@ UNCORDON_NODE = method(524, "nodes.uncordon", UncordonNode, NodeInfo)
 REMOVE_NODE = method(525, "nodes.remove", RemoveNodeRequest, Nothing)
 LIST_MEMBERS = method(526, "cluster.members", ListMembers, Members)
 WANT_VOTERS = method(527, "cluster.want_voters", WantVotersRequest, Members)
+ADDRESSES = method(528, "node.addresses", AskAddresses, Addresses, public=False)

@@ -1,4 +1,4 @@
-"""Who may call which method about nodes: operators; renewals come from other hubs only."""
+"""Who may call which method about nodes: operators; renewals and the like are for hubs only."""
 
 from paas.rpc.dispatch import Rule
 
@@ -7,6 +7,7 @@ _HUB = Rule(frozenset({"hub"}))
 
 POLICY = {
     "node.renew": _HUB,
+    "node.addresses": _HUB,
     "nodes.list": _OPERATOR,
     "nodes.show": _OPERATOR,
     "nodes.cordon": _OPERATOR,

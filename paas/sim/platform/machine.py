@@ -19,6 +19,7 @@ import trio
 
 from paas.assembly.address_book import AddressBook
 from paas.assembly.hub_core import POLICY, HubCore, HubPorts, States, authoriser
+from paas.assembly.seeking import Seeker
 from paas.base.errors import PlatformError
 from paas.node.state import ReportNode
 from paas.raft.journal import JournalFailed
@@ -129,10 +130,13 @@ class HubLife:
             book = AddressBook(machine.name, self.mesh, self.states.nodes, machine.told)
             book.update()
             self.replicated.subscribe(book.state_changed)
+            seeker = Seeker(book, self.mesh, self.core.staleness)
+            seeker.register(self.dispatcher)
             self.core.register(self.dispatcher)
             machine.watcher.booted(machine, self)
             machine.network.join(self.mesh)
             await self.core.start(nursery)
+            nursery.start_soon(seeker.run)
             book.update()  # the log has been replayed, of which nobody was told
             machine.hub_is_up(self)
 

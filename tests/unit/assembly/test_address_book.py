@@ -78,3 +78,14 @@ def test_a_whole_new_state_is_taken_over() -> None:
     other.register.restore(world.register.snapshot())
     other.book.state_changed(5, [StateReplaced(index=5)])
     assert other.mesh.peers == {"n3": "10.0.0.3:7400"}
+
+
+def test_what_another_hub_says_is_dialled_and_does_not_count_more_than_the_log() -> None:
+    world = World({"n1": "10.0.0.1:7400"})
+    world.apply(AddNode(node="n3", address="10.0.0.3:7400"))
+    world.apply(AddNode(node="n4", address="10.0.0.4:7400"))
+    world.apply(RemoveNode(node="n4"))
+    heard = {"n2": "10.0.0.2:1", "n3": "10.0.0.8:1", "n4": "10.0.0.4:7400", "n9": "10.0.0.9:7400"}
+    world.book.heard(heard)
+    known = {"n1": "10.0.0.1:7400", "n3": "10.0.0.3:7400", "n9": "10.0.0.9:7400"}
+    assert world.mesh.peers == known
