@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -24,6 +25,7 @@ import trio
 from paas import __version__
 from paas.assembly.node_settings import NODE_FILE, node_settings
 from paas.base.errors import PlatformError
+from paas.bundle.files import sync_directory
 from paas.certificates.client import join
 from paas.certificates.join_client import JoinedCluster
 from paas.node.settings import CERTIFICATES_UID, runtime_of
@@ -135,8 +137,4 @@ def _write(path: str, facts: dict[str, Any]) -> None:
         os.fsync(file.fileno())
     os.chmod(f"{path}.new", 0o644)
     os.replace(f"{path}.new", path)
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(Path(path).parent)

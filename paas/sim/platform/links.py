@@ -6,15 +6,13 @@ switch a message, which is most of what a message costs in a simulation.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 
 from paas.base.errors import PlatformError
 from paas.rpc.link import corked
 from paas.rpc.peer import Peer, Sweeper
+from paas.sim.platform.invariants import Broken
 from paas.sim.platform.process import Process
-
-logger = logging.getLogger(__name__)
 
 
 def broken() -> PlatformError:
@@ -23,10 +21,9 @@ def broken() -> PlatformError:
 
 
 def feed(peer: Peer, data: bytes) -> None:
-    """Bytes have arrived at `peer`.  Nobody here breaks the protocol, unless by our bug."""
+    """Bytes have arrived at `peer`.  Nobody here breaks the protocol, unless by our bug: Broken."""
     if not peer.link.closed and not peer.feed(data):
-        logger.error("a simulated party broke the protocol")
-        peer.finish()
+        raise Broken("no-bug", "a simulated party broke the protocol")
 
 
 class SimSweeper(Sweeper):
