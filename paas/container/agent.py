@@ -20,6 +20,14 @@ from paas.rpc.peer import Peer
 from paas.wire.registry import Nothing
 
 
+class ContainerPaths(Protocol):
+    """What the agent needs of `paas.container.grants.Grants`."""
+
+    async def grant(self, source: str, target: str, port: int, protocol: str = "tcp") -> None: ...
+
+    async def revoke(self, source: str, target: str, port: int, protocol: str = "tcp") -> None: ...
+
+
 class ContainerEngine(Protocol):
     """What the agent needs of `paas.container.engine.Engine`."""
 
@@ -33,9 +41,8 @@ class ContainerEngine(Protocol):
 
     async def stats(self, component: str) -> messages.Stats: ...
 
-    async def grant(self, source: str, target: str, port: int, protocol: str = "tcp") -> None: ...
-
-    async def revoke(self, source: str, target: str, port: int, protocol: str = "tcp") -> None: ...
+    @property
+    def paths(self) -> ContainerPaths: ...
 
     async def lease(self, deadline_s: float | None) -> None: ...
 
@@ -160,11 +167,11 @@ class ContainerAgent:
         return methods.StatsResult(stats=found)
 
     async def _grant(self, params: methods.OpenPath, _context: Context) -> Nothing:
-        await self._engine.grant(params.source, params.target, params.port)
+        await self._engine.paths.grant(params.source, params.target, params.port)
         return Nothing()
 
     async def _revoke(self, params: methods.ClosePath, _context: Context) -> Nothing:
-        await self._engine.revoke(params.source, params.target, params.port)
+        await self._engine.paths.revoke(params.source, params.target, params.port)
         return Nothing()
 
     async def _lease(self, params: methods.SetLease, _context: Context) -> Nothing:

@@ -1,6 +1,6 @@
 """The container controller without its network face: start, kill, destroy, list, measure, grant.
 
-Everything that lives on this node in containers is in `_containers`, one `_Container` each, whose
+Everything that lives on this node in containers is in `containers`, one `Container` each, whose
 state moves by the table of `lifecycle.py`.  Preparation and destruction are the hooks (`hooks/`);
 why a container ended is judged by `reaping.py`; what to do after a restart by `recovery.py`.  This
 file only awaits.
@@ -23,10 +23,11 @@ from pathlib import Path
 import trio
 from msgspec.structs import replace
 
-from paas.base.errors import PlatformError, invalid
+from paas.base.errors import PlatformError
 from paas.base.ports import Clock
 from paas.container import limits, metrics, probe, procedure
 from paas.container.fence import Fence
+from paas.container.grants import Grants
 from paas.container.hooks.cgroup import CgroupHook
 from paas.container.hooks.contract import Context, Hook
 from paas.container.hooks.firewall import FirewallHook
@@ -43,7 +44,6 @@ from paas.container.messages import (
     ContainerInfo,
     ContainerSpec,
     Exited,
-    Grant,
     Started,
     Stats,
 )
@@ -64,7 +64,7 @@ _S = ContainerState
 
 
 @dataclass(slots=True)
-class _Container:
+class Container:
     """One container of this node."""
 
     context: Context
@@ -101,8 +101,8 @@ class Engine:
         self._on_exit = on_exit
         self._on_prepared = on_prepared
         self._wrap_hook = wrap_hook
-        self._containers: dict[str, _Container] = {}
-        self._grants: set[Grant] = set()
+        self.containers: dict[str, Container] = {}
+        self.paths = Grants(self)
         self._parts: Parts | None = None
         self._fence: Fence | None = None
         self._lease = trio.Lock()
@@ -143,13 +143,13 @@ class Engine:
     async def _close(self, parts: Parts) -> None:
         self._parts = None
         self._fence = None
-        for container in self._containers.values():
+        for container in self.containers.values():
             if container.process is not None:
                 container.process.close()
         try:
-            await parts.close(remove=self._removing and not self._containers)
+            await parts.close(remove=self._removing and not self.containers)
         finally:
-            self._containers.clear()
+            self.containers.clear()
             namespaces.adopt_orphans(False)
 
     async def _open(self, parts: Parts) -> None:
@@ -183,7 +183,8 @@ class Engine:
         if self._on_prepared is not None and context.record.uid_base is not None:
             await self._on_prepared(context.record.component, context.record.uid_base)
 
-    def _ready(self) -> Parts:
+    def ready(self) -> Parts:
+        """What is shared by all containers; raises `unavailable` while the engine does not run."""
         if self._parts is None:
             raise PlatformError("unavailable", "the container controller is not running")
         return self._parts
@@ -209,10 +210,10 @@ class Engine:
         )
         decisions = decide(records, damaged, facts)
         self._take_over(parts, decisions, alive)
-        await self._restore_firewall(parts)
+        await self.paths.restore(parts)
         await self._clear(parts, decisions)
         for record in decisions.report:
-            self._finish(parts, self._containers[record.component])
+            self._finish(parts, self.containers[record.component])
 
     def _take_over(
         self, parts: Parts, decisions: Decisions, alive: dict[str, LaunchedProcess]
@@ -222,9 +223,9 @@ class Engine:
             (_E.ADOPT_EXITED, decisions.keep),
         ):
             for record in records:
-                container = _Container(parts.context(record), adopted=True)
+                container = Container(parts.context(record), adopted=True)
                 container.move(event)
-                self._containers[record.component] = container
+                self.containers[record.component] = container
                 if record.uid_base is not None:
                     parts.users.reserve(record.uid_base)
                 if record.address is not None:
@@ -234,16 +235,6 @@ class Engine:
                     parts.nursery.start_soon(self._watch, parts, container)
                 else:
                     container.watched.set()
-
-    async def _restore_firewall(self, parts: Parts) -> None:
-        self._grants = {g for g in parts.journal.load_grants() if self._addresses_of(g)}
-        sources = [
-            (c.context.record.link, c.context.record.address)
-            for c in self._containers.values()
-            if c.context.record.link and c.context.record.address
-        ]
-        grants = [self._rule(g) for g in self._grants]
-        await parts.firewall.open(grants, [(str(a), str(b)) for a, b in sources])
 
     async def _clear(self, parts: Parts, decisions: Decisions) -> None:
         """Remove what is half made, and what belongs to nobody."""
@@ -264,19 +255,19 @@ class Engine:
 
     async def start(self, spec: ContainerSpec) -> Started:
         """Make a container and start its harness; on failure nothing of it is left."""
-        parts = self._ready()
+        parts = self.ready()
         self._require_lease()
         bases = {"host": parts.base} | parts.bases
         check_spec(spec, node_limits(*self._node_settings(), sorted(bases)))
-        if spec.component in self._containers:
+        if spec.component in self.containers:
             raise PlatformError("conflict", f"container {spec.component} exists already")
-        if len(self._containers) >= limits.CONTAINERS_MAX:
+        if len(self.containers) >= limits.CONTAINERS_MAX:
             raise PlatformError("limit-exceeded", f"a node has {limits.CONTAINERS_MAX} containers")
         context = parts.context(self._fresh_record(spec.component, spec.incarnation))
         context.spec, context.base = spec, bases[spec.base]
-        container = _Container(context)
+        container = Container(context)
         container.move(_E.PREPARE)
-        self._containers[spec.component] = container
+        self.containers[spec.component] = container
         async with container.busy:
             try:
                 await procedure.prepare(parts.hooks, context, self._clock.monotonic_s)
@@ -310,7 +301,7 @@ class Engine:
             since_ms=self._clock.now_ms(),
         )
 
-    async def _watch(self, parts: Parts, container: _Container) -> None:
+    async def _watch(self, parts: Parts, container: Container) -> None:
         """Wait for the end of pid 1; record it; tell it once."""
         process = container.process
         try:
@@ -321,14 +312,14 @@ class Engine:
         finally:
             container.watched.set()
 
-    def _finish(self, parts: Parts, container: _Container) -> None:
+    def _finish(self, parts: Parts, container: Container) -> None:
         context = container.context
         exited = self._judge(parts, container)
         context.save(replace(context.record, phase="exited", exited=exited))
         container.move(_E.EXIT)
         self._on_exit(exited)
 
-    def _judge(self, parts: Parts, container: _Container) -> Exited:
+    def _judge(self, parts: Parts, container: Container) -> Exited:
         record = container.context.record
         directory = container.context.directory
         log = read_tail(f"{directory}/{LOG_FILE}", limits.HARNESS_LOG_TAIL_BYTES)
@@ -346,9 +337,9 @@ class Engine:
 
     async def kill(self, component: str) -> None:
         """SIGKILL everything in the container; its end is then told as any other."""
-        container = self._find(component)
+        container = self.find(component)
         if container.process is not None and container.state is _S.RUNNING:
-            self._ready().groups.lift_io(component)
+            self.ready().groups.lift_io(component)
             container.process.kill()
 
     async def destroy(self, component: str) -> None:
@@ -357,18 +348,18 @@ class Engine:
         A container that is not known is no error: nothing of it is left.  When something could not
         be removed, raises `failed`; the call may be repeated.
         """
-        parts = self._ready()
-        container = self._containers.get(component)
+        parts = self.ready()
+        container = self.containers.get(component)
         if container is None:
             return
         async with container.busy:
-            if self._containers.get(component) is not container:
+            if self.containers.get(component) is not container:
                 return
             if container.state is not _S.DESTROYING:
                 container.move(_E.DESTROY)
                 context = container.context
                 context.save(replace(context.record, phase="destroying"))
-            await self._remove_grants(parts, component)
+            await self.paths.forget(parts, component)
             container.context.process = container.process
             if container.process is not None:
                 parts.groups.lift_io(component)
@@ -385,14 +376,15 @@ class Engine:
             container.process = None
             self._forget(parts, container)
 
-    def _forget(self, parts: Parts, container: _Container) -> None:
+    def _forget(self, parts: Parts, container: Container) -> None:
         component = container.context.record.component
         parts.journal.remove(component)
         container.move(_E.CLEARED)
-        del self._containers[component]
+        del self.containers[component]
 
-    def _find(self, component: str) -> _Container:
-        container = self._containers.get(component)
+    def find(self, component: str) -> Container:
+        """The container of this component; raises `no-such-target`."""
+        container = self.containers.get(component)
         if container is None:
             raise PlatformError("no-such-target", f"there is no container {component} on this node")
         return container
@@ -412,7 +404,7 @@ class Engine:
 
         When the lease before has ended, everything is killed before the new one is in force.
         """
-        self._ready()
+        self.ready()
         async with self._lease:
             if self._fence is not None:
                 await self._fence.extend(deadline_s)
@@ -421,7 +413,7 @@ class Engine:
 
     async def clear(self) -> None:
         """Kill whatever runs here; returns when nothing does.  The ends are `node-lost`."""
-        self._ready()
+        self.ready()
         async with self._lease:
             if self._fence is not None:
                 await self._fence.clear()
@@ -443,7 +435,7 @@ class Engine:
         parents, number = parts.groups.parents, 0
         while True:
             left = await trio.to_thread.run_sync(kernel_fence.stop_pass, parents, number)
-            going = [c for c in self._containers.values() if c.state in (_S.PREPARING, _S.RUNNING)]
+            going = [c for c in self.containers.values() if c.state in (_S.PREPARING, _S.RUNNING)]
             if not left and not going:
                 return
             number += 1
@@ -453,61 +445,18 @@ class Engine:
 
     def list(self) -> list[ContainerInfo]:
         """Every container of this node, also adopted and exited ones."""
-        return [_info(c) for _, c in sorted(self._containers.items())]
+        return [_info(c) for _, c in sorted(self.containers.items())]
 
     async def stats(self, component: str) -> Stats:
         """What a container uses now."""
-        parts = self._ready()
-        pid = self._find(component).context.record.pid
+        parts = self.ready()
+        pid = self.find(component).context.record.pid
         try:
             text = await trio.to_thread.run_sync(Path(f"/proc/{pid}/smaps_rollup").read_text)
         except OSError:
             text = ""
         usage = partial(parts.groups.usage, component)
         return metrics.combine(usage("component"), usage("harness"), text)
-
-    # -- paths between containers -----------------------------------------------------------
-
-    async def grant(self, source: str, target: str, port: int, protocol: str = "tcp") -> None:
-        """Let `source` open connections to `port` of `target`; repeating it changes nothing."""
-        parts, grant = self._ready(), _grant(source, target, port, protocol)
-        for component in (source, target):
-            self._find(component)
-        if not self._addresses_of(grant):
-            raise PlatformError("not-available", "both containers must be running")
-        await parts.firewall.grant(self._rule(grant))
-        self._grants.add(grant)
-        parts.journal.save_grants(self._grants)
-
-    async def revoke(self, source: str, target: str, port: int, protocol: str = "tcp") -> None:
-        """Close the path, for connections that exist too; repeating it changes nothing."""
-        parts, grant = self._ready(), _grant(source, target, port, protocol)
-        if grant in self._grants:
-            await parts.firewall.revoke(self._rule(grant))
-            self._grants.discard(grant)
-            parts.journal.save_grants(self._grants)
-
-    async def _remove_grants(self, parts: Parts, component: str) -> None:
-        gone = {g for g in self._grants if component in (g.source, g.target)}
-        if gone:
-            await parts.firewall.revoke(*(self._rule(g) for g in gone if self._addresses_of(g)))
-            self._grants -= gone
-            parts.journal.save_grants(self._grants)
-
-    def _addresses_of(self, grant: Grant) -> tuple[str, str] | None:
-        found = []
-        for component in (grant.source, grant.target):
-            container = self._containers.get(component)
-            if container is None or container.context.record.address is None:
-                return None
-            found.append(container.context.record.address)
-        return found[0], found[1]
-
-    def _rule(self, grant: Grant) -> tuple[str, str, str, int]:
-        addresses = self._addresses_of(grant)
-        if addresses is None:
-            raise AssertionError("a grant is between containers that have addresses")
-        return (*addresses, grant.protocol, grant.port)
 
     # -- the whole node ---------------------------------------------------------------------
 
@@ -523,7 +472,7 @@ class Engine:
                 await self.teardown_node()
             return
         parts = self._parts
-        for component in list(self._containers):
+        for component in list(self.containers):
             await self.destroy(component)
         self._removing = True
         parts.nursery.cancel_scope.cancel()
@@ -541,16 +490,6 @@ def _find_process(record: Record) -> LaunchedProcess | None:
     return LaunchedProcess(record.pid, record.start_ticks, pidfd)
 
 
-def _grant(source: str, target: str, port: int, protocol: str) -> Grant:
-    if not 0 < port < 1 << 16:
-        raise invalid("port", "between 1 and 65535")
-    if protocol == "tcp":
-        return Grant(source=source, target=target, port=port, protocol="tcp")
-    if protocol == "udp":
-        return Grant(source=source, target=target, port=port, protocol="udp")
-    raise invalid("protocol", "tcp or udp")
-
-
 def _started(context: Context) -> Started:
     record = context.record
     return Started(
@@ -564,7 +503,7 @@ def _started(context: Context) -> Started:
     )
 
 
-def _info(container: _Container) -> ContainerInfo:
+def _info(container: Container) -> ContainerInfo:
     record = container.context.record
     return ContainerInfo(
         component=record.component,

@@ -38,6 +38,8 @@ IO_FILES: dict[str, str] = {
     "paas/bundle/keys.py": "keeps keys in files that only their owner can read",
     "paas/container/procedure.py": "runs hooks one after the other, shielded and in bounded time",
     "paas/container/reaping.py": "names of signals",
+    "paas/container/tree.py": "mounts inside the process that is to be the container",
+    "paas/container/walls.py": "gives up the power of the process it runs in",
     "paas/container/seccomp.py": "the filter library writes to descriptors only",
     "paas/controller/api.py": "its handlers wait for what keepers make of a command",
     "paas/controller/bundles.py": "uploads go to the blob store in worker threads",

@@ -48,6 +48,7 @@ REAL_USERS = (
     *("paas/container/template.py", "paas/container/launch.py", "paas/container/launcher.py"),
     *("paas/container/engine.py", "paas/container/machine.py", "paas/container/parts.py"),
     *("paas/container/pools.py", "paas/container/probe.py"),
+    *("paas/container/tree.py", "paas/container/walls.py"),
 )
 
 ONLY_THERE = {

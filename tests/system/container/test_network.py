@@ -127,13 +127,13 @@ async def test_a_grant_opens_one_port_for_one_component(node: Any) -> None:
     host, port = server.endpoints["web"]
     client = await node.start("sleep", "60")
     stranger = await node.start("sleep", "60")
-    await node.engine.grant(client.component, server.component, port)
-    await node.engine.grant(client.component, server.component, port)  # twice is once
+    await node.engine.paths.grant(client.component, server.component, port)
+    await node.engine.paths.grant(client.component, server.component, port)  # twice is once
     assert await inside(client.pid, host, port) == "hello"
     assert await inside(client.pid, host, port + 1) == "TimeoutError"
     assert await inside(stranger.pid, host, port) == "TimeoutError"
-    await node.engine.revoke(client.component, server.component, port)
-    await node.engine.revoke(client.component, server.component, port)
+    await node.engine.paths.revoke(client.component, server.component, port)
+    await node.engine.paths.revoke(client.component, server.component, port)
     assert await inside(client.pid, host, port) == "TimeoutError"
 
 
@@ -169,12 +169,12 @@ while answers:
 print(json.dumps("cut"))
 """
     client = await node.start("/usr/bin/python3", "-c", client_source)
-    await node.engine.grant(client.component, server.component, port)
+    await node.engine.paths.grant(client.component, server.component, port)
     log = f"{node.settings.state_dir}/containers/{client.component}/harness.log"
     with trio.fail_after(20):
         while "connected" not in open(log).read():  # noqa: ASYNC230, SIM115
             await trio.sleep(0.05)
-    await node.engine.revoke(client.component, server.component, port)
+    await node.engine.paths.revoke(client.component, server.component, port)
     exited = await node.wait_exit(client.component)
     assert "cut" in exited.harness_log
 
@@ -183,7 +183,7 @@ async def test_a_grant_ends_with_either_container(node: Any) -> None:
     server = await start_server(node)
     port = server.endpoints["web"][1]
     client = await node.start("sleep", "60")
-    await node.engine.grant(client.component, server.component, port)
+    await node.engine.paths.grant(client.component, server.component, port)
     await node.engine.destroy(client.component)
     table = ["nft", "list", "set", "inet", node.settings.table, "grants"]
     done = await trio.run_process(table, capture_stdout=True)
@@ -193,12 +193,12 @@ async def test_a_grant_ends_with_either_container(node: Any) -> None:
 async def test_a_grant_needs_two_containers_and_a_port(node: Any) -> None:
     started = await node.start("sleep", "60")
     with pytest.raises(PlatformError) as caught:
-        await node.engine.grant(started.component, "f" * 40, 80)
+        await node.engine.paths.grant(started.component, "f" * 40, 80)
     assert caught.value.code == "no-such-target"
     other = await node.start("sleep", "60")
     for port, protocol in ((0, "tcp"), (65_536, "tcp"), (80, "icmp")):
         with pytest.raises(PlatformError) as caught:
-            await node.engine.grant(started.component, other.component, port, protocol)
+            await node.engine.paths.grant(started.component, other.component, port, protocol)
         assert caught.value.code == "invalid"
 
 
@@ -206,7 +206,7 @@ async def test_a_port_of_the_bridge_may_use_its_own_address_only(node: Any) -> N
     started = await node.start("sleep", "60")
     server = await start_server(node)
     host, port = server.endpoints["web"]
-    await node.engine.grant(started.component, server.component, port)
+    await node.engine.paths.grant(started.component, server.component, port)
     false = host.rsplit(".", 1)[0] + ".200"
     # With the host's power in the container's network: it takes another address.
     script = f"ip addr add {false}/32 dev eth0"

@@ -110,7 +110,7 @@ async def test_grants_survive_the_controller(fresh_node: Any) -> None:
     async with fresh_node.running() as engine:
         one = await fresh_node.start("sleep", "60")
         two = await fresh_node.start("sleep", "60")
-        await engine.grant(one.component, two.component, 8_000)
+        await engine.paths.grant(one.component, two.component, 8_000)
     async with fresh_node.running():
         command = ["nft", "list", "set", "inet", fresh_node.settings.table, "grants"]
         done = await trio.run_process(command, capture_stdout=True)
