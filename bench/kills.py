@@ -33,6 +33,7 @@ def main() -> None:
     kills = sum(found.kills.values())
     value = {
         **dataclasses.asdict(found),
+        "asked_per_s": round(found.asked / found.seconds, 1),
         "commands_per_s": round(found.commands / found.seconds, 1),
     }
     value["wrong"] = found.wrong[:20]

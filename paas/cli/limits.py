@@ -17,12 +17,12 @@ REAP_PERIOD_S = 0.05
 DOWN_TIMEOUT_S = 120.0
 """Time that `paas down` gives a supervisor in all."""
 
-RESTARTS_MAX = 5
+RESTARTS_MAX = 10
 RESTARTS_WITHIN_S = 60.0
 """A node controller that dies more often than this is not started again."""
 
 RESTART_DELAY_S_FIRST = 0.1
-RESTART_DELAY_S_MAX = 5.0
+RESTART_DELAY_S_MAX = 2.0
 
 LOG_TAIL_BYTES = 2_000
 """How much of a log an error message quotes at most."""

@@ -83,6 +83,8 @@ class NodeAgent:
                 [self._child(s) for s in SUBSYSTEMS],
                 max_restarts=limits.RESTARTS_MAX,
                 period_s=limits.RESTARTS_WITHIN_S,
+                backoff=limits.RESTART_BACKOFF,
+                healthy_s=limits.HEALTHY_S,
                 jitter=self._jitter,
                 on_event=self._on_event,
             )

@@ -1,5 +1,6 @@
 """Bounds of the node controller, of leases and of membership, and how they relate."""
 
+from paas.base.retry import Backoff
 from paas.raft.limits import MEMBERS_MAX, VOTERS_MAX
 
 HEALTH_PERIOD_S = 2.0
@@ -17,9 +18,19 @@ STOP_TIMEOUT_S = 10.0
 TEARDOWN_TIMEOUT_S = 60.0
 """The same for an agent that also removes what outlives it (containers, links, mounts)."""
 
-RESTARTS_MAX = 10
+RESTARTS_MAX = 30
 RESTARTS_WITHIN_S = 60.0
-"""More restarts of agents than this within the period end the node controller itself."""
+"""More restarts of agents than this within the period end the node controller itself.
+
+systemd's default allows as many (StartLimitBurst=5 within 10 s, systemd-system.conf(5)).
+"""
+
+RESTART_BACKOFF = Backoff(0.1, cap_s=1.0)
+"""Agents are what everything waits for, and a start costs a second of one core at most: the
+intensity above, not a long wait, is what ends a series of crashes."""
+
+HEALTHY_S = 10.0
+"""An agent that lived so long is started again without delay."""
 
 assert HEALTH_TIMEOUT_S > HEALTH_PERIOD_S
 

@@ -23,24 +23,50 @@ from paas.testing.dev_cluster import DevCluster
 PERIOD_S = 1.0
 """Between two kills."""
 
-PAUSE_S = 0.005
-"""Of each client, between commands."""
+CLIENTS_PER_NODE = 64
+COMMANDS_PER_S = 200.0
+"""Asked for by all clients together, whether or not the cluster can answer at that moment."""
+
+RETRY_PAUSE_S = 0.05
 
 ROLES = ("hub", "hub", "hub", "containers", "certificates", "node")
 TIMEOUT_S = 5.0
 
 
-class Registrar:
-    """Registers types, and takes back every second one; remembers what is certain."""
+class Schedule:
+    """When the next command is due, for all clients together; what is late is made up for."""
 
-    def __init__(self, cluster: DevCluster, node: str, number: int, kind: dict[str, Any]) -> None:
+    def __init__(self, per_s: float) -> None:
+        self._period_s = 1 / per_s
+        self._due_s = time.monotonic()
+        self._lock = threading.Lock()
+        self.given = 0
+
+    def wait(self) -> None:
+        """Return when the caller's turn has come."""
+        with self._lock:
+            due_s, self._due_s = self._due_s, self._due_s + self._period_s
+            self.given += 1
+        time.sleep(max(0.0, due_s - time.monotonic()))
+
+
+class Registrar:
+    """Registers types, and takes back every second one; remembers what is certain.
+
+    Whose hub cannot be reached asks the next one, as a client would that knows the cluster.
+    """
+
+    def __init__(
+        self, cluster: DevCluster, number: int, kind: dict[str, Any], schedule: Schedule
+    ) -> None:
         self.there: set[str] = set()
         self.gone: set[str] = set()
         self.commands = 0
         self._cluster = cluster
-        self._node = node
         self._number = number
         self._kind = kind
+        self._schedule = schedule
+        self._at = number
         self._connection: Connection | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -54,7 +80,6 @@ class Registrar:
                     self.there.discard(f"{name}@1.0.0")
                     if self._do("controller.unregister_type", {"type": f"{name}@1.0.0"}):
                         self.gone.add(f"{name}@1.0.0")
-            time.sleep(PAUSE_S)
         if self._connection is not None:
             self._connection.close()
 
@@ -65,15 +90,18 @@ class Registrar:
 
     def _do(self, method: str, params: dict[str, Any]) -> bool:
         """Ask once; was it acknowledged?"""
+        self._schedule.wait()
         try:
             if self._connection is None:
-                self._connection = connect(self._cluster.socket(self._node), expected=False)
+                node = self._cluster.names[self._at % len(self._cluster.names)]
+                self._connection = connect(self._cluster.socket(node), expected=False)
             self._connection.call(method, params, timeout_s=TIMEOUT_S, changes=True)
         except PlatformError:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-            time.sleep(0.05)
+            self._at += 1
+            time.sleep(RETRY_PAUSE_S)
             return False
         self.commands += 1
         return True
@@ -88,8 +116,15 @@ class Outcome:
     """Nodes that had given up, after more deaths than their supervisor takes, and came back."""
 
     seconds: float = 0.0
+    asked: int = 0
+    """Commands, with those that nobody could answer."""
+
     commands: int = 0
+    """Commands that were answered."""
+
     acknowledged: int = 0
+    """Types of which it is certain whether they must be there."""
+
     wrong: list[str] = field(default_factory=list)
 
 
@@ -111,9 +146,11 @@ def kill_at_random(
 
 
 def run(cluster: DevCluster, kind: dict[str, Any], seconds: float, seed: int) -> Outcome:
-    """Two clients a node under kills; then the cluster becomes well and is compared."""
+    """Clients of every node under kills; then the cluster becomes well and is compared."""
+    schedule = Schedule(COMMANDS_PER_S)
     clients = [
-        Registrar(cluster, node, number, kind) for number, node in enumerate(2 * cluster.names)
+        Registrar(cluster, number, kind, schedule)
+        for number in range(CLIENTS_PER_NODE * len(cluster.names))
     ]
     stop = threading.Event()
     threads = [threading.Thread(target=client.run, args=(stop,)) for client in clients]
@@ -129,6 +166,7 @@ def run(cluster: DevCluster, kind: dict[str, Any], seconds: float, seed: int) ->
             thread.join(60)
     found.seconds = time.monotonic() - begun_s
     cluster.calm()
+    found.asked = schedule.given
     found.commands = sum(client.commands for client in clients)
     there = set().union(*(client.there for client in clients))
     gone = set().union(*(client.gone for client in clients))
