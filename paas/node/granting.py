@@ -41,8 +41,16 @@ class Leadership(Protocol):
     def term(self) -> int: ...
 
 
+class Configuration(Protocol):
+    @property
+    def voters(self) -> Sequence[str]: ...
+
+
 class Log(Protocol):
     """The replicated log, as `paas.raft.log.ReplicatedLog`."""
+
+    @property
+    def configuration(self) -> Configuration: ...
 
     @property
     def leadership(self) -> Leadership | None:
@@ -202,12 +210,19 @@ class Granting:
         now_s = self._clock.monotonic_s()
         self._grantor.led(leadership.term, now_s)
         nodes = self._register.nodes()
-        leased = [(n.name, n.epoch) for n in nodes if n.leased and n.state in LEASED]
+        leased = [(n.name, n.epoch) for n in nodes if self._can_be_lost(n)]
         for name, epoch in self._grantor.overdue(now_s, leased):
             await self._lose(name, epoch, leadership.term)
         for node in self._long_gone(nodes, now_s):
             await self._give_up(node)
         await self._note_storage(nodes, leadership.term)
+
+    def _can_be_lost(self, node: Node) -> bool:
+        """Who is being removed votes no more before it is gone: a vote that nobody can give is one
+        that the others lack (membership.py)."""
+        leaving = node.state is NodeState.DESTROYING
+        votes = node.name in self._log.configuration.voters
+        return node.leased and node.state in LEASED and not (leaving and votes)
 
     async def _lose(self, name: str, epoch: int, term: int) -> None:
         command = LoseNode(node=name, epoch=epoch, term=term)

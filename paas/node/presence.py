@@ -41,16 +41,8 @@ from paas.rpc.dispatch import Dispatcher
 from paas.wire.registry import Method, P, R
 
 
-class Configuration(Protocol):
-    @property
-    def voters(self) -> Sequence[str]: ...
-
-
 class Log(granting.Log, Protocol):
     """The replicated log, as `paas.raft.log.ReplicatedLog`."""
-
-    @property
-    def configuration(self) -> Configuration: ...
 
     def subscribe(self, callback: Callable[[int, Sequence[Any]], None]) -> Callable[[], None]: ...
 
@@ -277,7 +269,10 @@ class Presence:
             self._holder.hurry()
 
     async def _leave(self) -> None:
-        """This node was removed: end what runs, and say so if there is somebody to hear it."""
+        """This node was removed: end what runs, and say so if there is somebody to hear it.
+
+        Not before it votes no more: who hears of it may switch this machine off.
+        """
         self._holder.drop()
         had_lease, self._until_s = self._until_s != math.inf, NEVER_S
         empty = False
@@ -287,7 +282,9 @@ class Presence:
                     await self._end_lease(had_lease)
                     await self._clear()
                     empty = True
-                if (node := self._own()) is not None:
+                if self.node in self._log.configuration.voters:
+                    await trio.sleep(limits.REPORT_RETRY_S)
+                elif (node := self._own()) is not None:
                     cleared = ChangeNode(node=self.node, event=NodeEvent.CLEARED, epoch=node.epoch)
                     await self._log.propose(cleared, timeout_s=limits.REPORT_TIMEOUT_S)
             except PlatformError as exc:

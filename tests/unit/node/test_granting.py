@@ -17,6 +17,7 @@ from paas.node.granting import Granting
 from paas.node.messages import Renew, Renewed
 from paas.node.state import NodeRegister, NodeStorage, ReportNode
 from paas.raft.command import Stamp, encode
+from paas.raft.configuration import make as make_members
 from paas.raft.machine import Machine
 from paas.wire.registry import decode
 
@@ -49,6 +50,7 @@ class Log:
         self.register = NodeRegister()
         self.machine = Machine([self.register])
         self.commands: list[msgspec.Struct] = []
+        self.configuration = make_members(["n1"])
 
     def status(self) -> dict[str, Any]:
         return {"leader": "n1", "storage": "ok"}

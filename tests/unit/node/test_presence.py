@@ -456,6 +456,26 @@ async def test_a_removed_node_that_is_cut_off_is_gone_when_its_lease_is_over(
         assert not n2.fence.open
 
 
+@pytest.mark.parametrize("cut", [set(), {"n2"}])
+async def test_a_removed_node_is_not_gone_before_it_votes_no_more(
+    cut: set[str], autojump_clock: MockClock
+) -> None:
+    async with running() as cluster:
+        n2 = await cluster.join("n2")
+        cluster.voters = ["n1", "n2"]
+        await trio.sleep(5)
+        cluster.cut |= cut
+        cluster.append(RemoveNode(node="n2", force=True), cluster.nodes["n1"].view)
+        await trio.sleep(20)
+        known = cluster.judge.get("n2")
+        assert known is not None
+        assert known.state is NodeState.DESTROYING
+        assert not n2.fence.open
+        cluster.voters = ["n1"]
+        await trio.sleep(limits.LEASE_S + 2)
+        assert cluster.judge.removed("n2")
+
+
 async def test_a_node_that_stays_away_is_given_up(autojump_clock: MockClock) -> None:
     async with running() as cluster:
         n2 = await cluster.join("n2")
