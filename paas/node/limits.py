@@ -29,7 +29,7 @@ RESTART_BACKOFF = Backoff(0.1, cap_s=1.0)
 """Agents are what everything waits for, and a start costs a second of one core at most: the
 intensity above, not a long wait, is what ends a series of crashes."""
 
-HEALTHY_S = 10.0
+HEALTHY_S = 3.0
 """An agent that lived so long is started again without delay."""
 
 assert HEALTH_TIMEOUT_S > HEALTH_PERIOD_S

@@ -23,13 +23,13 @@ from paas.testing.dev_cluster import DevCluster
 PERIOD_S = 1.0
 """Between two kills."""
 
-CLIENTS_PER_NODE = 64
+CLIENTS_PER_NODE = 16
 COMMANDS_PER_S = 200.0
 """Asked for by all clients together, whether or not the cluster can answer at that moment."""
 
 RETRY_PAUSE_S = 0.05
 
-ROLES = ("hub", "hub", "hub", "containers", "certificates", "node")
+ROLES = ("hub", "containers", "certificates", "node")
 TIMEOUT_S = 5.0
 
 
