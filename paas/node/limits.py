@@ -30,7 +30,7 @@ RESTART_BACKOFF = Backoff(0.1, cap_s=1.0)
 intensity above, not a long wait, is what ends a series of crashes."""
 
 HEALTHY_S = 3.0
-"""An agent that lived so long is started again without delay."""
+"""After a life of this length the back-off begins anew, with a tenth of a second at most."""
 
 assert HEALTH_TIMEOUT_S > HEALTH_PERIOD_S
 
