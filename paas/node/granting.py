@@ -2,6 +2,7 @@
 
     node.renew ──> a round of the log ──> granted | not-leader | lost | closing
     every LOSS_CHECK_S: who is overdue? ──> LoseNode; who is away for long? ──> given up
+                        who is removed, without a lease, and votes no more? ──> cleared
                         whose storage is not as the state has it? ──> NodeStorage
 
 The leader's shell around leases.py.  What it holds to, because the promise there rests on it:
@@ -215,14 +216,33 @@ class Granting:
             await self._lose(name, epoch, leadership.term)
         for node in self._long_gone(nodes, now_s):
             await self._give_up(node)
+        for node in nodes:
+            if self._is_gone(node):
+                await self._clear(node, leadership.term)
         await self._note_storage(nodes, leadership.term)
 
     def _can_be_lost(self, node: Node) -> bool:
         """Who is being removed votes no more before it is gone: a vote that nobody can give is one
         that the others lack (membership.py)."""
         leaving = node.state is NodeState.DESTROYING
-        votes = node.name in self._log.configuration.voters
-        return node.leased and node.state in LEASED and not (leaving and votes)
+        return node.leased and node.state in LEASED and not (leaving and self._votes(node))
+
+    def _is_gone(self, node: Node) -> bool:
+        """It is being removed, has no lease under which anything could run, and does not vote."""
+        return node.state is NodeState.DESTROYING and not node.leased and not self._votes(node)
+
+    def _votes(self, node: Node) -> bool:
+        return node.name in self._log.configuration.voters
+
+    async def _clear(self, node: Node, term: int) -> None:
+        command = ChangeNode(
+            node=node.name, event=NodeEvent.CLEARED, reason=node.reason, epoch=node.epoch
+        )
+        try:
+            await self._log.propose(command, timeout_s=limits.LOSS_PROPOSAL_S, only_term=term)
+            self._on_trouble("node.not_cleared", None)
+        except PlatformError as exc:
+            self._on_trouble("node.not_cleared", exc)
 
     async def _lose(self, name: str, epoch: int, term: int) -> None:
         command = LoseNode(node=name, epoch=epoch, term=term)

@@ -379,7 +379,7 @@ class NodeRegister:
         node = self._known(cmd.node)
         if node.state is _S.DESTROYING:
             return  # it is on its way
-        if len(self._nodes) == 1:
+        if all(n is node or n.state is _S.DESTROYING for n in self._nodes.values()):
             raise PlatformError("conflict", "the only node of a cluster cannot be removed")
         if node.present and not cmd.force:
             self._check_empty(node, ctx)
@@ -387,8 +387,9 @@ class NodeRegister:
             self._move(cmd.node, _E.MARK_UNAVAILABLE, cmd.reason, ctx)
         self._move(cmd.node, _E.DESTROY, cmd.reason, ctx)
         # Components may have run on a node that was present until its lease is over, or until it
-        # says that it is empty.  Without a lease nobody but the person who forces can know.
-        if not node.present or not node.leased:
+        # says that it is empty.  Without a lease nobody but the person who forces can know; but its
+        # hub may vote, and the leader says when it does so no more (granting.py).
+        if not node.epoch:
             self._move(cmd.node, _E.CLEARED, cmd.reason, ctx)
 
     def _check_empty(self, node: Node, ctx: Context) -> None:

@@ -15,7 +15,13 @@ from paas.base.errors import PlatformError
 from paas.node import limits
 from paas.node.granting import Granting
 from paas.node.messages import Renew, Renewed
-from paas.node.state import NodeRegister, NodeStorage, ReportNode
+from paas.node.state import (
+    LoseNode,
+    NodeRegister,
+    NodeStorage,
+    RemoveNode,
+    ReportNode,
+)
 from paas.raft.command import Stamp, encode
 from paas.raft.configuration import make as make_members
 from paas.raft.machine import Machine
@@ -304,3 +310,37 @@ def test_a_renewal_of_an_older_hub_says_that_there_is_room() -> None:
     assert msgspec.msgpack.decode(
         msgspec.msgpack.encode(Renew(node="n2", epoch=3, number=1))
     ) == dict(fields), "what is as it was before looks as it did before"
+
+
+# -- removal -------------------------------------------------------------------------------------
+
+
+async def test_a_removed_node_without_a_lease_is_gone_when_it_votes_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    log = Log()
+    async with granting(log) as one:
+        log.configuration = make_members(["n1", "n2", "n3"])
+        node = log.register.get("n2")
+        assert node is not None
+        await log.propose(LoseNode(node="n2", epoch=node.epoch, term=1))
+        await log.propose(RemoveNode(node="n2"))
+        for _ in range(3):
+            await one.look()
+        assert not log.register.removed("n2"), "who hears of it may switch the machine off"
+        log.configuration = make_members(["n1", "n3"])
+        await one.look()
+        assert log.register.removed("n2")
+
+
+async def test_what_the_log_does_not_take_is_cleared_later(autojump_clock: MockClock) -> None:
+    log = Log()
+    async with granting(log) as one:
+        await log.propose(ReportNode(node="n6", memory_bytes=1, cpu=1.0))
+        await log.propose(RemoveNode(node="n6", force=True))
+        log.refuses = PlatformError("unavailable")
+        await one.look()
+        assert not log.register.removed("n6")
+        log.refuses = None
+        await one.look()
+        assert log.register.removed("n6")

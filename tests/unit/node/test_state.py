@@ -360,13 +360,16 @@ def test_a_node_that_was_there_is_gone_when_it_says_so_or_its_lease_is_over() ->
         assert list(cluster.register.removed_names) == ["n2"]
 
 
-@pytest.mark.parametrize("how", ["prepared", "lost", "failed", "forced without a lease"])
-def test_a_node_of_which_nothing_can_run_is_gone_at_once(how: str) -> None:
+def test_a_node_that_never_joined_is_gone_at_once() -> None:
     cluster = two()
-    if how == "prepared":
-        cluster.do(AddNode(node="n3", address="h:1"))
-    else:
-        cluster.do(report("n3", leased=how != "forced without a lease"))
+    cluster.do(AddNode(node="n3", address="h:1"), RemoveNode(node="n3"))
+    assert cluster.register.removed("n3")
+
+
+@pytest.mark.parametrize("how", ["lost", "failed", "forced without a lease"])
+def test_a_node_of_which_nothing_can_run_is_gone_when_that_is_said(how: str) -> None:
+    cluster = two()
+    cluster.do(report("n3", leased=how != "forced without a lease"))
     if how in ("lost", "failed"):
         cluster.lose("n3")
     if how == "failed":
@@ -374,13 +377,16 @@ def test_a_node_of_which_nothing_can_run_is_gone_at_once(how: str) -> None:
     if how.startswith("forced"):
         assert cluster.refuse(RemoveNode(node="n3")) == "conflict"
     cluster.do(RemoveNode(node="n3", force=how.startswith("forced")))
+    assert cluster.state("n3") == "destroying", "its hub may vote"
+    assert cluster.refuse(report("n3", cleared=True)) == "conflict", "it does not come back"
+    cluster.do(ChangeNode(node="n3", event="cleared"))
     assert cluster.register.removed("n3")
 
 
 def test_the_name_of_a_removed_node_does_not_come_back() -> None:
     cluster = two()
     cluster.lose("n2")
-    cluster.do(RemoveNode(node="n2"))
+    cluster.do(RemoveNode(node="n2"), ChangeNode(node="n2", event="cleared"))
     assert cluster.refuse(AddNode(node="n2", address="h:1")) == "conflict"
     assert cluster.refuse(report("n2", cleared=True)) == "conflict"
 
@@ -390,6 +396,12 @@ def test_the_last_node_is_not_removed() -> None:
     cluster.do(REPORT)
     assert cluster.refuse(RemoveNode(node="n1", force=True)) == "conflict"
     assert cluster.register.alone("n1")
+
+
+def test_the_last_node_that_stays_is_not_removed() -> None:
+    cluster = two()
+    cluster.do(RemoveNode(node="n2", force=True))
+    assert cluster.refuse(RemoveNode(node="n1", force=True)) == "conflict"
 
 
 def test_names_of_removed_nodes_are_remembered_up_to_a_bound(
