@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import attachments, call, create, idle, nodes, peers, recover, startup
+from bench import attachments, call, create, idle, living, nodes, peers, recover, startup
 from bench.figures import Figure, cells, machine, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -36,6 +36,7 @@ MEASUREMENTS: dict[str, Callable[[bool], list[Figure]]] = {
     "many": create.many,
     "call": call.calls,
     "idle": idle.idle,
+    "living": living.living,
     "recover": recover.recover,
     "nodes": nodes.nodes,
     "messages": call.messages,
@@ -48,7 +49,7 @@ OPTIONAL = ("peers",)
 PARTS = ("container", "hub", "raft", "commits")
 """Programs of their own beside this file: one part of the platform without the others."""
 
-TOOLS = ("soak", "fuzz", "crowd")
+TOOLS = ("soak", "fuzz", "crowd", "density", "churn")
 """Programs with options of their own, which take long: `python -m bench soak --help`."""
 
 

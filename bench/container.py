@@ -2,10 +2,20 @@
 
     python bench/container.py [--count 100] [--at-once 50] [--json]
 
-Measures (milliseconds): `start` = asked until the harness runs in full isolation; `start to exit` =
-until the end of a native program (`/usr/bin/true`) is reported; `destroy` = until nothing is left;
-`runc run` = the same program in the same base, every namespace, by runc.  The two are taken in
-turns, so that noise of the machine hits both.  Needs root; leaves nothing behind.
+Measures (milliseconds), of a container for which all is prepared (bundle, base, pools), with every
+isolation that there is (user namespace, filters, network, limits), without the control plane:
+
+    start             asked until the harness is told to go
+    running           asked until the program's first instruction, by its own clock
+    start to exit     until the end of the program is reported
+    destroy           until nothing is left
+    runc run          the same program on the same base: asked until its first instruction; every
+                      namespace but the user's, no link to a network, no writable layer
+
+The program is a static C program that says when it began; without a C compiler it is
+`/usr/bin/true`, and `running` is not measured.  Ours and runc are taken in turns, so that noise of
+the machine hits both.  Freezing and thawing are of the kernel's groups.  Needs root; leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -22,7 +32,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROGRAM = "/usr/bin/true"
+FALLBACK = "/usr/bin/true"
+RUNNING_BAR_MS = 12.0
+ISOLATED_BAR_MS = 25.0
+RUNC_RATIO_BAR = 0.5
 
 
 def init(handoff: Any) -> int:
@@ -36,6 +49,7 @@ def init(handoff: Any) -> int:
             os.setresgid(*[handoff.component_gid] * 3)
             os.setresuid(*[handoff.component_uid] * 3)
             os.chdir(handoff.cwd)
+            os.dup2(2, 1)
             os.execve(handoff.command[0], handoff.command, dict(handoff.environment))
         finally:
             os._exit(127)
@@ -44,31 +58,56 @@ def init(handoff: Any) -> int:
     return 0
 
 
+def compile_program(directory: Path) -> str:
+    """The program's path in a container whose bundle is this directory."""
+    source = Path(__file__).resolve().parent / "components" / "stamp" / "stamp.c"
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return FALLBACK
+    command = [compiler, "-O2", "-static", str(source), "-o", str(directory / "stamp")]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return FALLBACK if done.returncode else "/app/stamp"
+
+
+def began(text: str) -> float | None:
+    """When the program says that it began; None when it says nothing of the kind."""
+    for line in text.splitlines():
+        if line.startswith('{"began"'):
+            return float(json.loads(line)["began"])
+    return None
+
+
 class RuncBundle:
     """A bundle for runc over the same tree that our containers have."""
 
-    def __init__(self, directory: Path, base: Path) -> None:
+    def __init__(self, directory: Path, base: Path, bundle: Path, program: str) -> None:
         self._directory = directory
         directory.mkdir()
         command = ["runc", "spec", "--bundle", str(directory)]
         subprocess.run(command, check=True)
         config = json.loads((directory / "config.json").read_text())
         config["process"]["terminal"] = False
-        config["process"]["args"] = [PROGRAM]
+        config["process"]["args"] = [program]
         config["root"] = {"path": str(base), "readonly": True}
         bind = {"source": "/usr", "destination": "/usr", "type": "none"}
-        config["mounts"].append(bind | {"options": ["bind", "ro", "nosuid", "nodev"]})
+        options = {"options": ["bind", "ro", "nosuid", "nodev"]}
+        config["mounts"].append(bind | options)
+        app = {"source": str(bundle), "destination": "/app", "type": "none"}
+        config["mounts"].append(app | options)
         (directory / "config.json").write_text(json.dumps(config))
         self._number = 0
 
     def run(self) -> float:
-        """One run; milliseconds."""
+        """One run; milliseconds until the program began (or, where that is not said, ended)."""
         self._number += 1
         name = f"bench-{os.getpid()}-{self._number}"
         since = time.perf_counter()
         command = ["runc", "run", "--bundle", str(self._directory), name]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-        return (time.perf_counter() - since) * 1e3
+        done = subprocess.run(
+            command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        ended = time.perf_counter()
+        return ((began(done.stdout) or ended) - since) * 1e3
 
 
 class Bench:
@@ -93,7 +132,9 @@ class Bench:
             network="10.119.0.0/16",
             harness="container:init",
         )
+        self.program = compile_program(directory / "bundle")
         self._ends: dict[str, float] = {}
+        self._began: dict[str, float | None] = {}
         self._changed = trio.Event()
         self.engine = Engine(
             settings,
@@ -105,6 +146,7 @@ class Bench:
 
     def _note_end(self, exited: Any) -> None:
         self._ends[exited.component] = time.perf_counter()
+        self._began[exited.component] = began(exited.harness_log)
         self._changed.set()
 
     async def start(self, *command: str) -> tuple[str, float, float]:
@@ -135,6 +177,11 @@ class Bench:
             await self._changed.wait()
         return (self._ends[component] - since) * 1e3
 
+    def running(self, component: str, since: float) -> float | None:
+        """Milliseconds from `since` to the program's own beginning."""
+        moment = self._began[component]
+        return None if moment is None else (moment - since) * 1e3
+
     async def destroy(self, component: str) -> float:
         since = time.perf_counter()
         await self.engine.destroy(component)
@@ -145,6 +192,7 @@ def summary(values: list[float]) -> dict[str, float]:
     ordered = sorted(values)
     at_99 = ordered[min(len(ordered) - 1, round(0.99 * len(ordered)))]
     return {
+        "min": round(ordered[0], 2),
         "p50": round(statistics.median(ordered), 2),
         "p99": round(at_99, 2),
         "count": len(ordered),
@@ -155,30 +203,54 @@ async def measure(directory: Path, count: int, at_once: int) -> dict[str, Any]:
     import trio
 
     bench = Bench(directory)
-    figures: dict[str, list[float]] = {"start": [], "start to exit": [], "destroy": []}
+    names = ("start", "running", "start to exit", "destroy", "runc run")
+    figures: dict[str, list[float]] = {name: [] for name in names}
     async with trio.open_nursery() as nursery:
         await nursery.start(bench.engine.run)
         runc = None
         if shutil.which("runc"):
-            runc = RuncBundle(directory / "runc", directory / "state" / "base-host")
-            figures["runc run"] = []
+            base = directory / "state" / "base-host"
+            runc = RuncBundle(directory / "runc", base, directory / "bundle", bench.program)
         for turn in range(count + 3):
-            component, since, took = await bench.start(PROGRAM)
+            component, since, took = await bench.start(bench.program)
             whole = await bench.exit(component, since)
+            ran = bench.running(component, since)
             gone = await bench.destroy(component)
-            other = await trio.to_thread.run_sync(runc.run) if runc else 0.0
+            other = await trio.to_thread.run_sync(runc.run) if runc else None
             if turn >= 3:  # the first ones fill caches and pools
-                for name, value in zip(figures, (took, whole, gone, other), strict=False):
-                    figures[name].append(value)
+                for name, value in zip(names, (took, ran, whole, gone, other), strict=True):
+                    if value is not None:
+                        figures[name].append(value)
         steps = {name: round(statistics.median(v), 2) for name, v in bench.steps.items()}
+        standing = await measure_freezing(bench, count)
         burst = await measure_burst(bench, at_once)
         memory = await measure_memory(bench)
         await bench.engine.teardown_node()
-    found: dict[str, Any] = {name: summary(values) for name, values in figures.items()}
+    found: dict[str, Any] = {name: summary(values) for name, values in figures.items() if values}
+    measured = "running" if "running" in found else "start to exit"
+    found["bars"] = {f"{measured} p50 ms": RUNNING_BAR_MS, "isolated p50 ms": ISOLATED_BAR_MS}
     if runc:
-        ratio = found["start to exit"]["p50"] / found["runc run"]["p50"]
+        ratio = found[measured]["p50"] / found["runc run"]["p50"]
         found["ratio to runc"] = round(ratio, 2)
-    return found | {"at once": burst, "steps p50": steps, "harness PSS MiB": memory}
+        found["bars"]["ratio to runc"] = RUNC_RATIO_BAR
+    more = {"at once": burst, "steps p50": steps, "harness PSS MiB": memory}
+    return found | standing | more | {"load at the end": round(os.getloadavg()[0], 1)}
+
+
+async def measure_freezing(bench: Bench, count: int) -> dict[str, Any]:
+    """Of a program that does nothing: until it stands still, until it may go on."""
+    component, _, _ = await bench.start("/usr/bin/sleep", "600")
+    froze: list[float] = []
+    thawed: list[float] = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        await bench.engine.living.freeze(component)
+        middle = time.perf_counter()
+        await bench.engine.living.thaw(component)
+        froze.append((middle - begin) * 1e3)
+        thawed.append((time.perf_counter() - middle) * 1e3)
+    await bench.destroy(component)
+    return {"freeze": summary(froze), "thaw": summary(thawed)}
 
 
 async def measure_burst(bench: Bench, count: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ that somebody else uses by now is given up once no container is recorded.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import struct
@@ -35,6 +36,18 @@ def choose_network(directory: str, bridge: str, name: str, routes: Path = ROUTES
     Path(temporary).write_text(chosen)
     os.replace(temporary, f"{directory}/{KEPT_FILE}")
     return chosen
+
+
+def tunnel_number(cluster: str) -> int:
+    """Of the tunnels between the nodes of a cluster: other clusters' packets are not ours."""
+    digest = hashlib.sha256(f"tunnels of {cluster}".encode()).digest()
+    return int.from_bytes(digest[:3], "big") or 1
+
+
+def local_prefix(cluster: str) -> str:
+    """Of the cluster's containers by IPv6 (RFC 4193): the same on each node, hardly another's."""
+    digest = hashlib.sha256(f"local addresses of {cluster}".encode()).digest()
+    return str(ipaddress.IPv6Network((bytes((0xFD, *digest[:5], *bytes(10))), 64)))
 
 
 def _network(number: int) -> str:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from paas.assembly.base_port import BasePort
 from paas.base.errors import PlatformError
 from paas.bundle.state import BundleState
 from paas.container import methods
 from paas.container.client import ContainersClient
-from paas.container.messages import Exited
+from paas.container.messages import Exited, Limits
 from paas.controller import limits, ports
 from paas.controller.agent import Controller
 from paas.controller.state import ControllerState
+from paas.network.agent import Network
+from paas.volume.agent import VolumeAgent
 
 CALL_TIMEOUT_S = 30.0
 STATS_TIMEOUT_S = 5.0
@@ -43,11 +46,13 @@ class ContainerPort:
         bundles: BundleState,
         state: ControllerState,
         source: BundleSource | None = None,
+        bases: BasePort | None = None,
     ) -> None:
         self._client = client
         self._bundles = bundles
         self._state = state
         self._source = source
+        self._bases = bases
 
     async def start(self, order: ports.StartOrder) -> ports.Started:
         """With its bundle on this node; one that is damaged here is fetched anew, once."""
@@ -63,6 +68,8 @@ class ContainerPort:
         return await self._start(order)
 
     async def _start(self, order: ports.StartOrder) -> ports.Started:
+        if self._bases is not None:
+            order = await self._bases.prepared(order)
         started = await self._client.call(
             methods.START,
             methods.StartContainer(
@@ -80,6 +87,12 @@ class ContainerPort:
                 limits=order.limits,
                 ready_timeout_s=order.ready_timeout_s,
                 hostname=order.hostname,
+                directory=order.directory,
+                volumes=list(order.volumes),
+                capabilities=list(order.capabilities),
+                egress=list(order.egress),
+                published=order.published,
+                backend=order.backend,  # type: ignore[arg-type]  # checked by the manifest
             ),
             timeout_s=limits.START_TIMEOUT_S,
         )
@@ -87,7 +100,7 @@ class ContainerPort:
             uid_base=started.uid_base,
             pid=started.pid,
             address=started.address,
-            endpoints=_endpoints(started.endpoints, order.endpoints),
+            endpoints=_endpoints(started.endpoints, order.endpoints, started.address6),
             timings_ms=started.timings_ms,
         )
 
@@ -109,6 +122,23 @@ class ContainerPort:
             methods.DESTROY, methods.DestroyContainer(component=component), timeout_s=CALL_TIMEOUT_S
         )
 
+    async def resize(self, component: str, wanted: Limits) -> None:
+        await self._client.call(
+            methods.RESIZE,
+            methods.ResizeContainer(component=component, limits=wanted),
+            timeout_s=CALL_TIMEOUT_S,
+        )
+
+    async def freeze(self, component: str) -> None:
+        await self._client.call(
+            methods.FREEZE, methods.FreezeContainer(component=component), timeout_s=CALL_TIMEOUT_S
+        )
+
+    async def thaw(self, component: str) -> None:
+        await self._client.call(
+            methods.THAW, methods.ThawContainer(component=component), timeout_s=CALL_TIMEOUT_S
+        )
+
     async def list(self) -> list[ports.ContainerFact]:
         answer = await self._client.call(
             methods.LIST, methods.ListContainers(), timeout_s=CALL_TIMEOUT_S
@@ -121,8 +151,12 @@ class ContainerPort:
                 uid_base=line.uid_base,
                 pid=line.pid,
                 address=line.address,
-                endpoints=_endpoints(line.endpoints, self._protocols(line.component)),
+                endpoints=_endpoints(
+                    line.endpoints, self._protocols(line.component), line.address6
+                ),
                 exit=None if line.exited is None else exit_facts(line.exited),
+                frozen=line.frozen,
+                limits=line.limits,
             )
             for line in answer.containers
         ]
@@ -154,14 +188,19 @@ class ContainerPort:
 class ContainerNotices:
     """Implements `container.client.ContainerListener`: passes notices on."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, network: Network, volumes: VolumeAgent) -> None:
         self._controller = controller
+        self._network = network
+        self._volumes = volumes
 
     def containers_connected(self) -> None:
         self._controller.containers_connected()
+        self._network.containers_connected()
+        self._volumes.containers_connected()
 
     def containers_lost(self) -> None:
         self._controller.containers_lost()
+        self._network.containers_lost()
 
     def container_exited(self, notice: methods.ContainerExited) -> None:
         self._controller.container_exited(exit_facts(notice.exited))
@@ -176,11 +215,17 @@ def exit_facts(exited: Exited) -> ports.ExitFacts:
         signal=exited.signal,
         oom=exited.out_of_memory,
         time_ms=exited.time_ms,
+        memory_limit=exited.memory_limit_bytes,
+        memory_peak=exited.memory_peak_bytes,
+        starved=exited.starved,
     )
 
 
-def _endpoints(addresses: Addresses, protocols: dict[str, str]) -> dict[str, dict[str, Any]]:
+def _endpoints(
+    addresses: Addresses, protocols: dict[str, str], address6: str
+) -> dict[str, dict[str, Any]]:
+    also = {"host6": address6} if address6 else {}
     return {
-        name: {"protocol": protocols.get(name, "tcp"), "host": host, "port": port}
+        name: {"protocol": protocols.get(name, "tcp"), "host": host, "port": port, **also}
         for name, (host, port) in addresses.items()
     }

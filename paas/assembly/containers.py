@@ -13,17 +13,30 @@ from typing import Any
 
 import trio
 
-from paas.assembly.container_network import choose_network
+from paas.assembly.container_network import choose_network, local_prefix, tunnel_number
 from paas.assembly.process import Agent
 from paas.assembly.transport import secure_transport
 from paas.assembly.unpacking import BlobReader, Unpacking
 from paas.container.agent import ContainerAgent
+from paas.container.base_face import BaseFace
 from paas.container.engine import Engine
+from paas.container.entering import Entering
+from paas.container.entering_face import EnteringFace
+from paas.container.living_face import LivingFace
 from paas.container.messages import Exited
+from paas.container.network_face import NetworkFace
+from paas.container.policy import POLICY as CONTAINER_POLICY
 from paas.container.settings import ContainerSettings
+from paas.container.snapshot_face import SnapshotFace
+from paas.container.snapshots import Snapshots
+from paas.container.volume_face import VolumeFace
+from paas.layers.trees import StoredLayers, Trees
+from paas.node import messages
 from paas.node.settings import NodeSettings, short_name
+from paas.oci.documents import chain_id
 from paas.real.kernel_capabilities import drop_bounding_set, keep_capabilities
-from paas.rpc.dispatch import Dispatcher
+from paas.real.kernel_open import open_in_root
+from paas.rpc.dispatch import Dispatcher, check_policy
 from paas.rpc.envelope import Form
 from paas.rpc.link import Link
 from paas.rpc.server import listen_unix, serve
@@ -38,14 +51,17 @@ CAPABILITIES = {
     "CAP_SETGID": 6,
     "CAP_SETUID": 7,
     "CAP_SETPCAP": 8,
+    "CAP_NET_BIND_SERVICE": 10,
     "CAP_NET_ADMIN": 12,
     "CAP_SYS_CHROOT": 18,
     "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
     "CAP_MKNOD": 27,
     "CAP_SETFCAP": 31,
+    "CAP_SYSLOG": 34,
 }
-"""What mounts, namespaces, links, id maps and reading another user's /proc need; no more."""
+"""What mounts, namespaces, links, id maps, reading another user's /proc and the kernel's word about
+whom it ended for want of memory need; no more."""
 
 CONNECTIONS_MAX = 16
 ALLOWED = frozenset({"hub", "node"})
@@ -61,7 +77,13 @@ def container_settings(node: NodeSettings) -> ContainerSettings:
         bridge=bridge,
         link_prefix=f"pv{short[:6]}",
         network=choose_network(directory, bridge, short),
+        tunnel_id=tunnel_number(node.cluster),
         lease=f"{node.runtime}/lease",
+        volumes=f"{node.state}/volumes",
+        backend=node.backend,
+        filesystem=node.filesystem,
+        ipv6=node.ipv6,
+        prefix6=local_prefix(node.cluster),
     )
 
 
@@ -71,8 +93,7 @@ async def body(
     """Run the engine and answer on `containers.sock`."""
     drop_bounding_set(keep=CAPABILITIES.values())
     keep_capabilities(tuple(CAPABILITIES.values()))
-    start = agent.start
-    node = NodeSettings(state=start.settings["state"], cluster=start.cluster, node=start.node)
+    node = _settings_of(agent.start)
     face: ContainerAgent | None = None
 
     def on_exit(exited: Exited) -> None:
@@ -80,25 +101,41 @@ async def body(
         if face is not None:
             face.container_exited(exited)
 
+    def release(component: str) -> None:
+        unpacking.release(component)
+        bases.release(component)
+
     engine = Engine(container_settings(node), clock=agent.clock, on_exit=on_exit)
     unpacking = Unpacking(
         Path(node.state) / "containers" / "bundles", BlobReader(Path(node.state) / "blobs")
     )
+    bases = BaseFace(engine, _trees(node), chain_id)
     agent.teardown = engine.teardown_node
     transport = await secure_transport(agent)
     async with trio.open_nursery() as nursery:
         await nursery.start(engine.run)
+        snapshots = Snapshots(engine, agent.clock)
+        await snapshots.open()
         unpacking.retain([info.component for info in engine.list()])
+        bases.retain([info.component for info in engine.list()])
         face = ContainerAgent(
             engine,
             hub_directory=node.harness_directory,
             unpack=unpacking.acquire,
-            release=unpacking.release,
+            release=release,
         )
         dispatcher = Dispatcher(
             nursery, agent.clock, authorise=face.authorise, on_bug=agent.report_bug
         )
-        face.register(dispatcher)
+        for part in (face, LivingFace(engine.living), NetworkFace(engine.between, engine.paths)):
+            part.register(dispatcher)
+        entering = Entering(engine)
+        await nursery.start(entering.run)
+        EnteringFace(entering, nursery).register(dispatcher)
+        VolumeFace(engine).register(dispatcher)
+        bases.register(dispatcher)
+        SnapshotFace(snapshots).register(dispatcher)
+        check_policy(dispatcher.methods(), CONTAINER_POLICY)
         await nursery.start(
             partial(
                 serve,
@@ -113,6 +150,23 @@ async def body(
             )
         )
         task_status.started()
+
+
+def _settings_of(start: messages.Start) -> NodeSettings:
+    return NodeSettings(
+        state=start.settings["state"],
+        cluster=start.cluster,
+        node=start.node,
+        backend=start.settings.get("backend", "namespaces"),
+        filesystem=start.settings.get("filesystem", "auto"),
+        ipv6=start.settings.get("ipv6", "off"),
+    )
+
+
+def _trees(node: NodeSettings) -> Trees:
+    """Images laid out for containers, from what the hub's process has stored."""
+    stored = StoredLayers(Path(node.state) / "blobs" / "images")
+    return Trees(Path(node.state) / "containers" / "bases", stored, open_in_root)
 
 
 def _open_link(transport: SecureTransport) -> Any:

@@ -65,6 +65,11 @@ class StateDirectory:
     def groups_of(self, component: str) -> list[str]:
         return self._groups.groups_of(component)
 
+    def types_on(self, base: str) -> list[str]:
+        """The types whose base has this name."""
+        types = self._controller.types
+        return [k.full_name for k in types if types.manifest(k).component.base == base]
+
     def types_of(self, digest: str) -> list[str]:
         """Who refers to a bundle (`controller.bundles.TypeUsers`)."""
         return [kind.full_name for kind in self._controller.types if kind.bundle == digest]

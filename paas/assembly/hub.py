@@ -18,9 +18,11 @@ import trio
 
 from paas import __version__
 from paas.assembly.address_book import AddressBook, NoMesh
+from paas.assembly.base_port import BasePort
 from paas.assembly.container_port import ContainerNotices, ContainerPort
 from paas.assembly.directory import StateDirectory
 from paas.assembly.disk_owner import claim
+from paas.assembly.entry_port import EntryDirectory, EntryPort
 from paas.assembly.hub_core import POLICY, HubCore, HubPorts, Log, States, authoriser
 from paas.assembly.joining_face import POLICY as JOINING_POLICY
 from paas.assembly.joining_face import JoiningFace
@@ -29,20 +31,28 @@ from paas.assembly.peer_hints import PeerHints
 from paas.assembly.process import Agent
 from paas.assembly.remote_access import RemoteAccess
 from paas.assembly.seeking import Seeker
+from paas.assembly.snapshot_port import SnapshotPort
 from paas.assembly.transport import secure_transport
+from paas.assembly.volumes import VolumePort
 from paas.base.errors import PlatformError
 from paas.base.supervisor import Child, Supervisor
 from paas.blob.agent import Attachments
 from paas.blob.policy import POLICY as BLOB_POLICY
 from paas.blob.store import AttachmentStore
+from paas.bundle.digest import Digest
 from paas.bundle.store import BlobStore
 from paas.container.client import ContainersClient
 from paas.container.limits import UID_BASE_MIN
 from paas.controller.bundles import PEER_POLICY, Bundles
+from paas.entry.agent import Entry
+from paas.entry.policy import POLICY as ENTRY_POLICY
 from paas.hub import limits
 from paas.hub.access import POLICY as ACCESS_POLICY
 from paas.hub.access import with_readers
 from paas.hub.routes import NoLinks
+from paas.layers import limits as layer_limits
+from paas.layers.agent import Images
+from paas.layers.policy import POLICY as IMAGE_POLICY
 from paas.logs.agent import Logs
 from paas.logs.far import FarLogs
 from paas.logs.mailbox import LogMailbox
@@ -60,12 +70,23 @@ from paas.rpc.envelope import Form
 from paas.rpc.mesh import Mesh
 from paas.rpc.peer import Peer
 from paas.rpc.server import listen_unix, serve
+from paas.rpc.streams import Streams
 from paas.rpc.transport import SecureTransport
 
 HEARTBEAT_S = 0.13
 """A leader's; as seldom as elections allow (raft.settings), since idle nodes do little else."""
 
-RULES = with_readers({**POLICY, **JOINING_POLICY, **PEER_POLICY, **ACCESS_POLICY, **BLOB_POLICY})
+RULES = with_readers(
+    {
+        **POLICY,
+        **JOINING_POLICY,
+        **PEER_POLICY,
+        **ACCESS_POLICY,
+        **BLOB_POLICY,
+        **ENTRY_POLICY,
+        **IMAGE_POLICY,
+    }
+)
 
 
 class HubProcess:
@@ -94,7 +115,8 @@ class HubProcess:
         )
         store = LogStore(SystemFiles(agent.directories["logs"]))
         self._keep_files(replicated, mesh)
-        port = ContainerPort(self.client, states.bundles, states.controller, self.bundles)
+        bases = self._keep_images(replicated, mesh)
+        port = ContainerPort(self.client, states.bundles, states.controller, self.bundles, bases)
         self.core = HubCore(
             HubPorts(
                 node=start.node,
@@ -111,6 +133,9 @@ class HubProcess:
                 report=self._report,
                 prepared=self.client.wait_connected,
                 links=NoLinks() if mesh is None else mesh,
+                network=self.client,
+                volumes=VolumePort(self.client),
+                snapshots=SnapshotPort(self.client),
                 wall_ns=time.time_ns,
                 trace_seed=agent.entropy.bytes(32),
                 trace_rate=node_of(agent, hints).trace_rate,
@@ -120,12 +145,15 @@ class HubProcess:
             states,
         )
         hub, directory = self.core.hub, self.core.directory
-        self.client.listener = ContainerNotices(self.core.controller)
+        self.client.listener = ContainerNotices(
+            self.core.controller, self.core.network, self.core.volumes.agent
+        )
         self.far_logs = FarLogs(self.core.ports.links, hub.watches, nursery.start_soon)
         self.logs = Logs(store, directory, hub.watches, agent.clock, self.far_logs)
         self.mailbox = LogMailbox(self.logs)
         hub.records = self.mailbox
         replicated.subscribe(self.bundles.state_changed)
+        self.entry = self._entry(nursery)
         self.joining = self._joining(replicated, transport, mesh)
         self.access = self._access()
         replicated.subscribe(self.access.state_changed)
@@ -135,8 +163,9 @@ class HubProcess:
     def _keep_files(self, replicated: ReplicatedLog, mesh: Mesh | None) -> None:
         """Bundles and attachments of this node."""
         agent, states, node = self.agent, self.states, self.node.node
+        self._bundle_store = BlobStore(Path(agent.directories["blobs"]))
         self.bundles = Bundles(
-            BlobStore(Path(agent.directories["blobs"])),
+            self._bundle_store,
             states.bundles,
             Log(replicated),
             StateDirectory(states.controller, states.groups),
@@ -154,6 +183,49 @@ class HubProcess:
             on_trouble=lambda text: agent.log.warning("attachments.trouble", error=text),
         )
 
+    def _keep_images(self, replicated: ReplicatedLog, mesh: Mesh | None) -> BasePort:
+        """Base layers of this node."""
+        agent, states, bundles = self.agent, self.states, self._bundle_store
+        bases = BasePort(self.client)
+
+        async def bundle_piece(digest: str, offset: int, limit: int) -> tuple[bytes, int]:
+            await self.bundles.ensure(digest)
+            return await trio.to_thread.run_sync(bundles.piece, Digest(digest), offset, limit)
+
+        self.images = bases.images = Images(
+            BlobStore(
+                Path(agent.directories["blobs"]) / "images",
+                signed=False,
+                uploads_max=layer_limits.UPLOADS_MAX,
+            ),
+            states.images,
+            Log(replicated),
+            StateDirectory(states.controller, states.groups),
+            bases,
+            bundle_piece=bundle_piece,
+            node=self.node.node,
+            peers=mesh,
+            settled=lambda: self.core.staleness() is None,
+            on_trouble=lambda text: agent.log.warning("images.trouble", error=text),
+        )
+        replicated.subscribe(self.images.state_changed)
+        return bases
+
+    def _entry(self, nursery: trio.Nursery) -> Entry:
+        """People's ways into components."""
+        log, self.streams = self.agent.log, Streams(nursery)
+        return Entry(
+            node=self.node.node,
+            directory=EntryDirectory(self.states.controller, self.core.log),
+            containers=EntryPort(self.client, self.streams),
+            links=self.core.ports.links,
+            streams=self.streams,
+            nursery=nursery,
+            entered=lambda component, what, who: log.info(
+                "component.entered", component=component, what=what, who=who
+            ),
+        )
+
     def _joining(
         self, replicated: ReplicatedLog, transport: SecureTransport, mesh: Mesh | None
     ) -> JoiningFace:
@@ -163,7 +235,7 @@ class HubProcess:
         replicated.subscribe(self.book.state_changed)
         self.seeker = Seeker(self.book, self.core.ports.links, self.core.staleness)
         if mesh is not None:
-            mesh.subscribe(self._node_up, lambda _node: self.bundles.nodes_changed())
+            mesh.subscribe(self._node_up, self._node_down)
         return JoiningFace(
             cluster=node.cluster,
             listen=node.join_listen,
@@ -199,11 +271,15 @@ class HubProcess:
 
     def _node_up(self, node: str, peer: Peer) -> None:
         self.far_logs.connected(node, peer)
+        self._node_down(node)
+
+    def _node_down(self, _node: str) -> None:
         self.bundles.nodes_changed()
+        self.images.nodes_changed()
 
     def register(self, dispatcher: Dispatcher) -> None:
         parts = (self.core, self.logs, self.bundles, self.attachments, self.joining, self.access)
-        for part in (*parts, self.seeker):
+        for part in (*parts, self.entry, self.seeker, self.images):
             part.register(dispatcher)
         self.bundles.register_peers(dispatcher)
 
@@ -249,11 +325,13 @@ class HubProcess:
             **self.core.statistics(),
             "attachments": self.attachments.statistics(),
             "outside": self.access.statistics(),
+            "streams": self.streams.statistics(),
         }
 
     def closed(self, peer: Peer) -> None:
         self.core.hub.connection_closed(peer)
         self.bundles.connection_closed(peer)
+        self.images.connection_closed(peer)
         self.far_logs.connection_closed(peer)
 
 
@@ -320,6 +398,8 @@ async def body(
         process.book.update()  # the log has been replayed, of which nobody was told
         hints.update()
         process.bundles.collect()
+        process.images.collect()
+        await nursery.start(process.images.run)
         if mesh is not None:
             nursery.start_soon(process.seeker.run)
             await nursery.start(process.bundles.run)

@@ -21,10 +21,12 @@ from typing import Any, Protocol
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from paas import __version__
 from paas.assembly.directory import StateDirectory
 from paas.assembly.remotes import Remotes
+from paas.assembly.volumes import VolumePart
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.bundle.state import BundleState
@@ -32,9 +34,12 @@ from paas.certificates.join_state import JoinTokenState
 from paas.controller.admission import node_view
 from paas.controller.agent import Controller
 from paas.controller.api import Api, Neighbours
+from paas.controller.living_api import LivingApi
 from paas.controller.policy import POLICY as CONTROLLER_POLICY
 from paas.controller.ports import Containers, LogTail
 from paas.controller.resources import Paths, Resources
+from paas.controller.snapshot_api import POLICY as SNAPSHOT_POLICY
+from paas.controller.snapshot_api import KeptFiles, NoKeptFiles, SnapshotApi
 from paas.controller.state import ControllerState
 from paas.hub.access_state import AccessTokenState
 from paas.hub.agent import Hub
@@ -49,6 +54,11 @@ from paas.hub.ring_state import RingState
 from paas.hub.routes import Links, NoLinks
 from paas.hub.state import GroupState
 from paas.hub.traces import Traces
+from paas.layers.state import ImageState
+from paas.network.agent import Controller as NetworkController
+from paas.network.agent import Network, NoController
+from paas.network.policy import POLICY as NETWORK_POLICY
+from paas.network.state import NetworkState
 from paas.node.api import Facts, NodesApi
 from paas.node.membership_keeper import MembershipKeeper
 from paas.node.policy import POLICY as NODE_POLICY
@@ -59,8 +69,19 @@ from paas.raft.machine import Machine
 from paas.rpc.dispatch import Authorise, Dispatcher, Rule
 from paas.rpc.peer import Peer
 from paas.scheduler.messages import NodeView
+from paas.volume.client import Files, NoFiles
+from paas.volume.policy import POLICY as VOLUME_POLICY
+from paas.volume.state import VolumeState
 
-POLICY = {**HUB_POLICY, **MAILBOX_POLICY, **CONTROLLER_POLICY, **NODE_POLICY}
+POLICY = {
+    **HUB_POLICY,
+    **MAILBOX_POLICY,
+    **CONTROLLER_POLICY,
+    **NODE_POLICY,
+    **NETWORK_POLICY,
+    **VOLUME_POLICY,
+    **SNAPSHOT_POLICY,
+}
 
 STALE_AFTER_S = 2.0
 """What a replica says is marked as stale when it has not heard a leader for so long."""
@@ -102,6 +123,15 @@ class HubPorts:
     report: Callable[[], ReportNode]
     prepared: Callable[[], Awaitable[None]]
     links: Links = field(default_factory=NoLinks)
+    network: NetworkController = field(default_factory=NoController)
+    """The node's container controller, as far as networks are concerned."""
+
+    volumes: Files = field(default_factory=NoFiles)
+    """The same, for the files of volumes."""
+
+    snapshots: KeptFiles = field(default_factory=NoKeptFiles)
+    """The same, for snapshots of components' files."""
+
     url: Callable[[], str] = lambda: ""
     """Where programs outside are answered; empty where they are not."""
 
@@ -127,6 +157,10 @@ class States:
         self.history = History(self.groups.groups_of)
         self.mailboxes = MailboxState()
         self.access = AccessTokenState()
+        self.images = ImageState()
+        self.volumes = VolumeState()
+        self.controller.volumes = self.volumes
+        self.network = NetworkState()
 
     def machine(self) -> Machine:
         return Machine(
@@ -141,6 +175,9 @@ class States:
                 self.tokens,
                 self.mailboxes,
                 self.access,
+                self.images,
+                self.volumes,
+                self.network,
             ]
         )
 
@@ -232,7 +269,40 @@ class HubCore:
             traces=_traces(ports),
             types=self.directory,
         )
-        self.controller = Controller(
+        self.controller = self._controller()
+        self.hub.listener = self.controller
+        self.mailboxes = self._mailboxes()
+        self.hub.router.postman = self.mailboxes.postman
+        self.hub.router.claims = self.mailboxes.claims
+        board = self.hub.routing.board
+        board.parts["mailboxes"] = self.mailboxes.statistics
+        board.usage = ports.containers.stats
+        board.nodes = lambda: [node.name for node in states.nodes.nodes()]
+        self.api = Api(self.controller, self._neighbours())
+        self.network = self._networks()
+        self.snapshots = SnapshotApi(
+            self.controller, Remotes(ports.links), ports.snapshots, ports.clock
+        )
+        self.living = LivingApi(self.controller, Remotes(ports.links), ports.log_tail)
+        self.hub.router.frozen = states.controller.living.frozen
+        self.resources = Resources(states.controller, states.groups, ports.containers, self.network)
+        self.nodes_api = NodesApi(states.nodes, self.log, self._facts())
+        self.volumes = VolumePart(
+            node=ports.node,
+            state=states.volumes,
+            controller=states.controller,
+            log=self.log,
+            files=ports.volumes,
+            links=ports.links,
+            nodes=self._node_views,
+            on_trouble=lambda owner, error: ports.trouble.warning(
+                "volume.trouble", owner=owner, error=str(error)
+            ),
+        )
+
+    def _controller(self) -> Controller:
+        ports, states = self.ports, self.states
+        return Controller(
             node=ports.node,
             state=states.controller,
             log=self.log,
@@ -247,16 +317,19 @@ class HubCore:
             nodes=self._node_views,
             ring=states.ring,
         )
-        self.hub.listener = self.controller
-        self.mailboxes = self._mailboxes()
-        self.hub.router.postman = self.mailboxes.postman
-        self.hub.router.claims = self.mailboxes.claims
-        board = self.hub.routing.board
-        board.parts["mailboxes"] = self.mailboxes.statistics
-        board.nodes = lambda: [node.name for node in states.nodes.nodes()]
-        self.api = Api(self.controller, self._neighbours())
-        self.resources = Resources(states.controller, states.groups, ports.containers)
-        self.nodes_api = NodesApi(states.nodes, self.log, self._facts())
+
+    def _networks(self) -> Network:
+        ports, states = self.ports, self.states
+        return Network(
+            node=ports.node,
+            log=self.log,
+            state=states.network,
+            nodes=states.nodes,
+            instances=states.controller.instances,
+            controller=ports.network,
+            remote=Remotes(ports.links),
+            on_trouble=self._on_presence_trouble,
+        )
 
     def _mailboxes(self) -> MailboxPart:
         ports, states = self.ports, self.states
@@ -291,7 +364,12 @@ class HubCore:
         return stale(self.replicated)
 
     def _node_views(self) -> list[NodeView]:
-        return [node_view(node) for node in self.states.nodes.nodes()]
+        views = [node_view(node) for node in self.states.nodes.nodes()]
+        images = tuple(self.states.images.images)
+        if not images:
+            return views
+        # Whatever node a component comes to fetches the layers that it lacks.
+        return [replace(view, bases=(*view.bases, *images)) for view in views]
 
     async def _drain(self, node: str) -> None:
         await self.log.propose(DrainNode(node=node, draining=True))
@@ -336,10 +414,15 @@ class HubCore:
         for part in (self.hub, self.api, self.resources, self.presence, self.nodes_api):
             part.register(dispatcher)
         self.mailboxes.register(dispatcher)
+        self.volumes.register(dispatcher)
+        self.living.register(dispatcher)
+        self.snapshots.register(dispatcher)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Drive the log and keep the components of this node; the log has recovered then."""
         self.replicated.subscribe(self.hub.state_changed)
+        self.replicated.subscribe(self.volumes.agent.state_changed)
+        self.replicated.subscribe(self.snapshots.state_changed)
         self.states.history.begin(self.replicated.status()["applied"])
         self.ports.links.subscribe(self.hub.node_up, self.hub.node_down)
         nursery.start_soon(self.hub.run)
@@ -349,6 +432,9 @@ class HubCore:
         await nursery.start(self.presence.run)
         await nursery.start(self.mailboxes.run)
         await nursery.start(self.members.run)
+        await nursery.start(self.volumes.run)
+        await nursery.start(self.network.run)
+        nursery.start_soon(self.snapshots.run)
 
     def statistics(self) -> dict[str, Any]:
         return {

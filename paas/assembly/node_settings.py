@@ -3,7 +3,9 @@
 `node.json` is written once, when the node begins a cluster or has joined one:
     {"cluster", "node", "listen": "host:port", "join": "host:port", "peers": {name: "host:port"},
      "kind": "init" | "join", "containers": network or "",
-     "api": "host:port" (port 0: any) | "off" | "", "trace_rate": 0.0}
+     "api": "host:port" (port 0: any) | "off" | "", "trace_rate": 0.0,
+     "backend": "namespaces" | "lxc", "filesystem": "auto" | "overlay" | "btrfs" | "binds",
+     "ipv6": "off" | "auto"}
 A directory without it is that of a cluster of one node without a network.
 """
 
@@ -15,6 +17,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from paas.base.errors import PlatformError
+from paas.container.messages import BACK_ENDS, FILE_SYSTEMS, IPV6
 from paas.identity.names import check_cluster, check_node
 from paas.node.settings import NODE_NAME, NodeSettings, short_name
 
@@ -47,6 +50,9 @@ def node_settings(state: str, cluster: str, plain: dict[str, Any]) -> NodeSettin
             container_network=_network(plain.get("containers", "")),
             api_listen=_api(plain.get("api", "")),
             trace_rate=_rate(plain.get("trace_rate", 0.0)),
+            backend=_backend(plain.get("backend", BACK_ENDS[0])),
+            filesystem=_filesystem(plain.get("filesystem", FILE_SYSTEMS[0])),
+            ipv6=_ipv6(plain.get("ipv6", IPV6[0])),
         )
         check_cluster(settings.cluster)
         check_node(settings.node)
@@ -80,6 +86,24 @@ def _rate(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"trace_rate: expected a number from 0 to 1, not {value!r}")
     return float(value)
+
+
+def _backend(value: object) -> str:
+    if value not in BACK_ENDS:
+        raise ValueError(f"backend: expected one of {', '.join(BACK_ENDS)}, not {value!r}")
+    return str(value)
+
+
+def _filesystem(value: object) -> str:
+    if value not in FILE_SYSTEMS:
+        raise ValueError(f"filesystem: expected one of {', '.join(FILE_SYSTEMS)}, not {value!r}")
+    return str(value)
+
+
+def _ipv6(value: object) -> str:
+    if value not in IPV6:
+        raise ValueError(f"ipv6: expected one of {', '.join(IPV6)}, not {value!r}")
+    return str(value)
 
 
 def _network(value: object) -> str:

@@ -13,7 +13,8 @@ acknowledge.  What is forgotten by the log is removed at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import trio
 
@@ -22,8 +23,22 @@ from paas.bundle import limits, messages
 from paas.bundle.client import Fetcher, Peers
 from paas.bundle.digest import Digest
 from paas.bundle.placement import copies_at_upload, keepers, ranked
-from paas.bundle.state import BundleState
 from paas.bundle.store import BlobStore
+from paas.wire.registry import Method, Nothing
+
+
+class Sized(Protocol):
+    """What is known about one of them."""
+
+    @property
+    def size(self) -> int: ...
+
+
+class Known(Protocol):
+    """What the log says should be kept: bundles by digest, or what else lives in such a store."""
+
+    @property
+    def bundles(self) -> Mapping[str, Sized]: ...
 
 
 class Copies:
@@ -33,14 +48,18 @@ class Copies:
         self,
         node: str,
         store: BlobStore,
-        state: BundleState,
+        state: Known,
         fetcher: Fetcher,
         peers: Peers,
         *,
         settled: Callable[[], bool],
         on_trouble: Callable[[str], None],
+        keep: Method[messages.Keep, Nothing] = messages.KEEP,
     ) -> None:
-        """`settled`: this replica has applied what the log held when it was last looked at."""
+        """`settled`: this replica has applied what the log held when it was last looked at; `keep`:
+        how another node is asked.
+        """
+        self._keep = keep
         self._node = node
         self._store = store
         self._state = state
@@ -95,7 +114,7 @@ class Copies:
             asked[node] = "it cannot be reached"
             return
         try:
-            await peer.call(messages.KEEP, keep, timeout_s=limits.KEEP_TIMEOUT_S)
+            await peer.call(self._keep, keep, timeout_s=limits.KEEP_TIMEOUT_S)
             kept[node] = None
         except PlatformError as exc:
             asked[node] = exc.message

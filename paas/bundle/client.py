@@ -83,8 +83,12 @@ class Fetcher:
         size_of: Callable[[str], int | None],
         on_stored: Callable[[str], None],
         on_trouble: Callable[[str], None],
+        fetch: Method[messages.Fetch, messages.Piece] = messages.FETCH,
     ) -> None:
-        """`size_of`: what the log says; `on_trouble` gets what an operator should know."""
+        """`size_of`: what the log says; `on_trouble` gets what an operator should know; `fetch`:
+        how another node is asked for bytes.
+        """
+        self._method = fetch
         self._store = store
         self._peers = peers
         self._size_of = size_of
@@ -258,7 +262,7 @@ class Fetcher:
                 raise PlatformError("not-available", "it cannot be reached")
             wanted = min(limits.PIECE_BYTES, size - upload.size)
             ask = messages.Fetch(digest=digest, offset=upload.size, limit=wanted)
-            piece = await peer.call(messages.FETCH, ask, timeout_s=limits.PIECE_TIMEOUT_S)
+            piece = await peer.call(self._method, ask, timeout_s=limits.PIECE_TIMEOUT_S)
             if piece.size != size or len(piece.data) != wanted:
                 raise _WrongSizeError(node)
             await trio.to_thread.run_sync(upload.write, piece.data)

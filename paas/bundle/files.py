@@ -55,6 +55,12 @@ def make_directory(path: Path, mode: int) -> None:
             sync_directory(path.parent)
 
 
+def empty_directory(path: Path) -> None:
+    """Remove everything in a directory."""
+    for name in os.listdir(path):
+        remove_tree(path / name)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file or a tree, read-only directories included; links are not followed."""
     try:

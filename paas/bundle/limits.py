@@ -53,6 +53,15 @@ IGNORE_RULES_MAX = 1_000
 MANIFEST_NAME = "component.toml"
 MANIFEST_BYTES_MAX = 64 << 10
 
+VOLUMES_MAX = 8
+"""Volumes of one component."""
+
+VOLUME_BYTES_MIN = 8 * MIB
+"""A file system with a journal needs a few."""
+
+VOLUME_BYTES_MAX = 1024 * GIB
+VOLUME_PATH_LENGTH_MAX = 200
+
 SIGNATURE_BYTES_MAX = 4 << 10
 """A signature file: two base64 lines and two comments."""
 

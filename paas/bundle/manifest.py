@@ -34,32 +34,47 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
     Components of one `application` may call each other as they like (manifest_terms.py).
 
     `sdk` names the language whose SDK file `paas push` puts into the bundle; empty: none.
+    `capabilities` are the few powers over its own container that it may be given; usually none.
+    `backend` is who makes its container; empty: whom the node prefers.
+    Without a `command`, that of the image which is the base runs; `host` has none.
     """
 
     name: str
     version: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] = ()
     description: str = ""
     application: str = "default"
     base: str = "host"
     protocol: Protocol = "json"
     sdk: Literal["", "python", "node"] = ""
+    capabilities: tuple[str, ...] = ()
+    backend: Literal["", "namespaces", "lxc"] = ""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What it may use: bytes, cores, processes, bytes; `io` in bytes per second, 0: any."""
+    """What it may use: bytes, cores, processes, bytes; `io` in bytes per second, 0: any.
+
+    `cpu_weight` is its share when there is not enough processor time for all: 100 is everybody's.
+    """
 
     memory: int = 64 << 20
     cpu: float = 0.5
     pids: int = 64
     disk: int = 128 << 20
     io: int = 0
+    cpu_weight: int = 100
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A port that it listens on; which one is told by PAAS_ENDPOINT_<NAME>."""
+    """A port that it listens on; which one is told by PAAS_ENDPOINT_<NAME>.
+
+    `scope` is who may be given a way there: components of its `node`, of the `cluster`, or also the
+    `internet`; then `publish` may name a port of the node that leads there, 0: none.
+    """
 
     protocol: str = "tcp"
+    scope: Literal["cluster", "node", "internet"] = "cluster"
+    publish: int = 0
 
 
 class Exposure(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +122,23 @@ class Supervision(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout: float = 10.0
 
 
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that outlive the component, at `path`; they stay with its name.
+
+    `on_loss`: when their node is lost, `wait` for it, or begin `empty` elsewhere.
+    """
+
+    path: str
+    size: int
+    on_loss: Literal["wait", "empty"] = "wait"
+
+
+class Egress(msgspec.Struct, frozen=True, kw_only=True):
+    """What it may reach outside of the cluster (egress.py); nothing else."""
+
+    allow: tuple[str, ...] = ()
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A whole manifest, checked and canonical."""
 
@@ -118,6 +150,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     groups: dict[str, Group] = {}
     supervision: Supervision = Supervision()
     environment: dict[str, str] = {}
+    volumes: dict[str, Volume] = {}
+    egress: Egress = Egress()
 
     @property
     def type_name(self) -> str:
@@ -127,7 +161,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def to_plain(self) -> dict[str, Any]:
         """Plain values in canonical form, all defaults written out."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        plain["component"]["command"] = list(self.component.command)
+        for field in ("command", "capabilities"):
+            plain["component"][field] = list(getattr(self.component, field))
+        plain["egress"]["allow"] = list(self.egress.allow)
         for section in ("exposes", "requires"):
             for entry in plain[section].values():
                 entry.update({k: list(v) for k, v in entry.items() if isinstance(v, tuple)})
@@ -179,19 +215,28 @@ class _Reader:
         table = self._table((), plain)
         self._known((), table, fields.SECTION_NAMES)
         return Manifest(
-            component=Component(**self._section(("component",), table, fields.SECTIONS)),
+            component=self._component(table),
             limits=Limits(**self._section(("limits",), table, fields.SECTIONS)),
             supervision=Supervision(**self._section(("supervision",), table, fields.SECTIONS)),
-            endpoints={
-                name: Endpoint(**entry) for name, entry in self._entries("endpoints", table)
-            },
+            endpoints=self._endpoints(table),
             exposes={name: Exposure(**entry) for name, entry in self._entries("exposes", table)},
             requires={
                 name: Requirement(**entry) for name, entry in self._entries("requires", table)
             },
             groups={name: Group(**entry) for name, entry in self._entries("groups", table)},
             environment=self._environment(table),
+            volumes=self._volumes(table),
+            egress=Egress(**self._section(("egress",), table, fields.SECTIONS)),
         )
+
+    def _component(self, table: Mapping[str, object]) -> Component:
+        component = Component(**self._section(("component",), table, fields.SECTIONS))
+        if not component.command and component.base == "host":
+            given = table["component"]
+            empty = isinstance(given, dict) and "command" in given
+            reason = fields.COMMAND_EXPECTED if empty else "is required"
+            self._refuse(("component", "command"), reason)
+        return component
 
     def _section(
         self,
@@ -227,6 +272,29 @@ class _Reader:
         return [
             (name, self._section((section, name), table, fields.TABLES)) for name in sorted(table)
         ]
+
+    def _endpoints(self, parent: Mapping[str, object]) -> dict[str, Endpoint]:
+        """What is published is for everybody, and each has a port of its own."""
+        found = {name: Endpoint(**entry) for name, entry in self._entries("endpoints", parent)}
+        ports: dict[int, str] = {}
+        for name, endpoint in found.items():
+            path = ("endpoints", name, "publish")
+            if endpoint.publish and endpoint.scope != "internet":
+                self._refuse(path, 'needs scope = "internet"')
+            if endpoint.publish and (other := ports.setdefault(endpoint.publish, name)) != name:
+                self._refuse(path, f"is the port of {other}")
+        return found
+
+    def _volumes(self, parent: Mapping[str, object]) -> dict[str, Volume]:
+        """None of them may be below another: which is mounted first would matter."""
+        found = {name: Volume(**entry) for name, entry in self._entries("volumes", parent)}
+        if len(found) > limits.VOLUMES_MAX:
+            self._refuse(("volumes",), f"expected at most {limits.VOLUMES_MAX} volumes")
+        for name, volume in found.items():
+            for other, above in found.items():
+                if name != other and f"{volume.path}/".startswith(f"{above.path}/"):
+                    self._refuse(("volumes", name, "path"), f"is within the volume {other}")
+        return found
 
     def _environment(self, parent: Mapping[str, object]) -> dict[str, str]:
         table = self._table(("environment",), parent.get("environment", {}))

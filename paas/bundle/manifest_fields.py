@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 
 from paas.base import units
-from paas.bundle import limits
+from paas.bundle import egress, limits
 
 Check = Callable[[object], object]
+
+COMMAND_EXPECTED = 'expected a list of strings, the program first, such as ["python3", "main.py"]'
 
 NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """Names of types and bases end up in host names: RFC 1123 §2.1, starting with a letter."""
@@ -24,8 +26,12 @@ KEY = re.compile(r"[a-z](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}")
 RESERVED_VARIABLE_PREFIX = "PAAS_"
 
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "NET_BIND_SERVICE")
+"""What a component may be given; the reasons are with the containers (container/powers.py)."""
+
 _VERSION = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z.+_-]{0,62}[0-9A-Za-z])?")
 _BASE = re.compile(r"[a-z](?:[a-z0-9.-]{0,61}[a-z0-9])?")
+_VOLUME_PATH = re.compile(r"(?:/[A-Za-z0-9._-]{1,64})+")
 _PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 _OPERATION = re.compile(r"\*|[^\x00-\x20\x7f*](?:[^\x00-\x1f\x7f*]{0,126}[^\x00-\x20\x7f*])?")
 _OBJECT = re.compile(r"\*|[^\x00-\x1f\x7f*]{0,128}")
@@ -146,16 +152,45 @@ def words(check: Check, expected: str, most: int) -> Check:
 
 
 def command(value: object) -> tuple[str, ...]:
-    expected = 'a list of strings, the program first, such as ["python3", "main.py"]'
-    if not isinstance(value, list | tuple) or not 0 < len(value) <= limits.COMMAND_WORDS_MAX:
+    """None is left to the image; whether there is one is looked at with the base."""
+    expected = COMMAND_EXPECTED.removeprefix("expected ")
+    if not isinstance(value, list | tuple) or not len(value) <= limits.COMMAND_WORDS_MAX:
         raise ValueError(expected)
     try:
         words = tuple(text(word) for word in value)
     except ValueError as exc:
         raise ValueError(f"{expected}; each word {exc}") from None
-    if not words[0].strip():
+    if words and not words[0].strip():
         raise ValueError(expected)
     return words
+
+
+VOLUME_PATHS_KEPT = (
+    *("app", "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run"),
+    *("sbin", "sys", "tmp", "usr"),
+)
+"""Top directories that are the platform's or the base's; below /app, volumes may be."""
+
+
+def volume_path(value: object) -> str:
+    """Where a volume is shown: plain names, so that its canonical form is the only one."""
+    expected = 'an absolute path such as "/data" or "/app/data", of letters, digits, ". _ -"'
+    if not isinstance(value, str) or not _VOLUME_PATH.fullmatch(value):
+        raise ValueError(expected)
+    names = value.split("/")[1:]
+    if len(value) > limits.VOLUME_PATH_LENGTH_MAX or any(n.strip(".") == "" for n in names):
+        raise ValueError(f"{expected}, at most {limits.VOLUME_PATH_LENGTH_MAX} characters")
+    if names[0] in VOLUME_PATHS_KEPT and (names[0] != "app" or len(names) == 1):
+        raise ValueError(f"{expected}, not in /{names[0]}")
+    return value
+
+
+def capabilities(value: object) -> tuple[str, ...]:
+    """A list without repetitions, sorted; empty is the canonical form of none."""
+    expected = f"a list of some of {', '.join(CAPABILITIES)}"
+    if not isinstance(value, list | tuple) or not all(word in CAPABILITIES for word in value):
+        raise ValueError(expected)
+    return tuple(sorted(set(map(str, value))))
 
 
 _APPLICATION_EXPECTED = (
@@ -206,6 +241,8 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "base": pattern(_BASE, '"host", or the name of a base layer such as "debian-12"'),
         "protocol": one_of("json", "msgpack", "none"),
         "sdk": one_of("", "python", "node"),
+        "capabilities": capabilities,
+        "backend": one_of("", "namespaces", "lxc"),
     },
     "limits": {
         "memory": size(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX),
@@ -213,6 +250,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "pids": whole(1, limits.PIDS_MAX),
         "disk": size(0, limits.DISK_BYTES_MAX),
         "io": rate(limits.IO_BYTES_PER_S_MIN, limits.IO_BYTES_PER_S_MAX),
+        "cpu_weight": whole(1, 10_000),
     },
     "supervision": {
         "restart": one_of("permanent", "transient", "temporary"),
@@ -221,11 +259,16 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "ready_timeout": seconds,
         "stop_timeout": seconds,
     },
+    "egress": {"allow": egress.check},
 }
 """Sections whose fields are fixed."""
 
 TABLES: Mapping[str, Mapping[str, Check]] = {
-    "endpoints": {"protocol": pattern(_PROTOCOL, 'the name of a protocol such as "http" or "tcp"')},
+    "endpoints": {
+        "protocol": pattern(_PROTOCOL, 'the name of a protocol such as "http" or "tcp"'),
+        "scope": one_of("cluster", "node", "internet"),
+        "publish": whole(0, 65_535),
+    },
     "groups": {
         "mailbox": one_of("durable", "none"),
         "attempts": whole(1, limits.DURABLE_ATTEMPTS_MAX),
@@ -242,17 +285,23 @@ TABLES: Mapping[str, Mapping[str, Check]] = {
         "application": one_of_or("", pattern(NAME, _APPLICATION_EXPECTED)),
         "operations": _OPERATIONS,
     },
+    "volumes": {
+        "path": volume_path,
+        "size": size(limits.VOLUME_BYTES_MIN, limits.VOLUME_BYTES_MAX),
+        "on_loss": one_of("wait", "empty"),
+    },
 }
 """Sections of named entries, each with these fields."""
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "component": ("name", "version", "command"),
+    "component": ("name", "version"),
     "exposes": ("operations", "to"),
     "groups": ("mailbox",),
     "requires": ("group",),
+    "volumes": ("path", "size"),
 }
 
 SECTION_NAMES = (
     *("component", "limits", "endpoints", "exposes", "requires", "groups", "supervision"),
-    "environment",
+    *("environment", "volumes", "egress"),
 )

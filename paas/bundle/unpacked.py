@@ -13,9 +13,10 @@ for one digest at the same time extract once.  Methods block: call them in worke
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -39,11 +40,20 @@ class Source(Protocol):
 class UnpackedCache:
     """The trees of one node."""
 
-    def __init__(self, root: Path, source: Source, *, boot_id: str = "") -> None:
-        self._source = source
+    def __init__(
+        self,
+        root: Path,
+        source: Source | None = None,
+        *,
+        lay_out: Callable[[Digest, Path], None] | None = None,
+        boot_id: str = "",
+    ) -> None:
+        """Either a source of bundles, or what makes the tree of a digest: whole, or not at all."""
+        self._lay_out = lay_out or _extraction(source)
         self._trees = root / "trees"
         self._lock = threading.Lock()
         self._extracting: dict[Digest, threading.Lock] = {}
+        self._evictions = itertools.count()
         boot = boot_id or _BOOT_ID.read_text().strip()
         with files.reporting_full_disk():
             files.make_directory(root, 0o755)
@@ -65,7 +75,7 @@ class UnpackedCache:
         try:
             with turn:
                 if not tree.is_dir():
-                    extract(self._source.chunks(digest), tree, digest)
+                    self._lay_out(digest, tree)
                 else:
                     os.utime(tree)  # the order of eviction
         except BaseException:
@@ -73,6 +83,15 @@ class UnpackedCache:
                 self._holders.drop(name, holder)
             raise
         return tree
+
+    def hold(self, digest: Digest, holder: str) -> Path | None:
+        """The tree, held until `release`, if it is laid out; it is not made."""
+        name = digests.hexadecimal(digests.parse(digest))
+        with self._lock:
+            if not (self._trees / name).is_dir():
+                return None
+            self._holders.add(name, holder)
+        return self._trees / name
 
     def release(self, digest: Digest, holder: str) -> None:
         """The component is gone; its tree stays until room is needed."""
@@ -111,22 +130,47 @@ class UnpackedCache:
                     evicted.append(Digest(digests.PREFIX + name))
         return evicted
 
+    def keep_only(self, wanted: Collection[Digest]) -> list[Digest]:
+        """Remove trees that are neither wanted nor held; what went.
+
+        Nobody has to wait meanwhile, who holds another tree or lets it go.
+        """
+        gone = []
+        for digest in self.laid_out():
+            name = digests.hexadecimal(digest)
+            with self._lock:
+                if digest in wanted or self._holders.users(name):
+                    continue
+                doomed = self._hide(name)
+            files.remove_tree(doomed)
+            gone.append(digest)
+        return gone
+
     def _names(self) -> list[str]:
         return sorted(name for name in os.listdir(self._trees) if not name.startswith("."))
 
     def _remove(self, name: str) -> None:
         """First out of sight at once, then piece by piece: a crash leaves no half tree in use."""
-        doomed = self._trees / f"{_EVICT_PREFIX}{name}"
-        files.remove_tree(doomed)
+        files.remove_tree(self._hide(name))
+
+    def _hide(self, name: str) -> Path:
+        """Under the lock: from now on the tree is not there; where it is, to be removed."""
+        doomed = self._trees / f"{_EVICT_PREFIX}{next(self._evictions)}-{name}"
         (self._trees / name).rename(doomed)
         self._extracting.pop(Digest(digests.PREFIX + name), None)
-        files.remove_tree(doomed)
+        return doomed
 
     def _recover(self) -> None:
         remove_leftovers(self._trees)
         for name in os.listdir(self._trees):
             if name.startswith(_EVICT_PREFIX):
                 files.remove_tree(self._trees / name)
+
+
+def _extraction(source: Source | None) -> Callable[[Digest, Path], None]:
+    if source is None:
+        raise AssertionError("a cache needs a source, or to know how trees are made")
+    return lambda digest, tree: extract(source.chunks(digest), tree, digest)
 
 
 def _forget_other_boot(root: Path, boot_id: str) -> None:

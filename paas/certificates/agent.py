@@ -8,7 +8,6 @@ second authority beside it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import stat
@@ -16,6 +15,7 @@ from functools import partial
 
 import trio
 
+from paas.base import locks
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy, Files
 from paas.certificates import messages
@@ -81,15 +81,12 @@ def prepare_directory(path: str) -> int:
     _check_private(path)
     for name in os.listdir(path):
         _check_private(os.path.join(path, name))
-    lock = os.open(os.path.join(path, _LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locks.take(os.path.join(path, _LOCK_FILE))
     except BlockingIOError:
-        os.close(lock)
         raise PlatformError(
             "conflict", f"another process is the authority of {path}", hint="stop it first"
         ) from None
-    return lock
 
 
 def _check_private(path: str) -> None:

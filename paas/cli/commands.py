@@ -10,6 +10,9 @@ from paas.cli.access_commands import ACCESS_COMMANDS
 from paas.cli.attribute_commands import ATTRIBUTE_COMMANDS
 from paas.cli.cluster_commands import CLUSTER_COMMANDS
 from paas.cli.develop_commands import DEVELOP_COMMANDS
+from paas.cli.image_commands import IMAGE_COMMANDS
+from paas.cli.inside_commands import INSIDE_COMMANDS
+from paas.cli.living_commands import LIVING_COMMANDS
 from paas.cli.mailbox_commands import MAILBOX_COMMANDS
 from paas.cli.routing_commands import ROUTING_COMMANDS
 from paas.cli.rows import (
@@ -27,7 +30,9 @@ from paas.cli.rows import (
     Command,
     Option,
 )
+from paas.cli.snapshot_commands import SNAPSHOT_COMMANDS
 from paas.cli.trace_commands import TRACE_COMMANDS
+from paas.cli.volume_commands import VOLUME_COMMANDS
 
 _COMPONENT = Argument(
     "target", "a component: id, first 8 or more digits of it, or name", names="component"
@@ -392,9 +397,14 @@ COMMANDS: tuple[Command, ...] = (
     *CLUSTER_COMMANDS,
     *ATTRIBUTE_COMMANDS,
     *ACCESS_COMMANDS,
+    *INSIDE_COMMANDS,
     *MAILBOX_COMMANDS,
     *ROUTING_COMMANDS,
+    *IMAGE_COMMANDS,
     *TRACE_COMMANDS,
+    *LIVING_COMMANDS,
+    *VOLUME_COMMANDS,
+    *SNAPSHOT_COMMANDS,
     Command(
         ("bundles",),
         OPERATE,

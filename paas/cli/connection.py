@@ -31,6 +31,8 @@ CONNECT_PATIENCE_S = 5.0
 
 CONNECT_PAUSE_S = 0.05
 READ_BYTES = 1 << 18
+_TLS_WAITS = "SSLWantReadError"
+"""What encryption raises where a plain socket would block; its module is slow to import."""
 
 
 class Codec(Protocol):
@@ -96,6 +98,7 @@ class Connection:
         self.patience_s: float | None = None
         self._events: deque[dict[str, Any]] = deque()
         self._arrived: deque[Any] = deque()
+        self._streamed: deque[dict[str, Any]] = deque()
 
     def close(self) -> None:
         self._sock.close()
@@ -162,8 +165,54 @@ class Connection:
                 raise PlatformError("failed", "the hub's answer is not readable") from None
 
     def _keep(self, message: dict[str, Any]) -> None:
-        if message.get("method") == "component.event":
+        method = str(message.get("method"))
+        if method == "component.event":
             self._events.append(message.get("params") or {})
+        elif method.startswith("stream."):
+            self._streamed.append(message)
+
+    # -- byte streams (streaming.py) -------------------------------------------------------------
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        """Say something that is not answered; raises `unavailable`."""
+        data = self._codec.encode({"jsonrpc": "2.0", "method": method, "params": params})
+        try:
+            self._sock.settimeout(None)
+            self._sock.sendall(data)
+        except OSError:
+            raise PlatformError("unavailable", "the hub closed the connection") from None
+
+    def streamed(self) -> list[dict[str, Any]]:
+        """The messages of streams that are here, without waiting; raises `unavailable`."""
+        self._keep_arrived()
+        while True:
+            try:
+                self._sock.settimeout(0)
+                data = self._sock.recv(READ_BYTES)
+            except OSError as exc:
+                if isinstance(exc, BlockingIOError) or type(exc).__name__ == _TLS_WAITS:
+                    break
+                data = b""
+            finally:
+                self._sock.settimeout(None)
+            if not data:
+                if self._streamed:  # what it has said before comes first
+                    break
+                raise PlatformError("unavailable", "the hub closed the connection")
+            self._arrived.extend(self._codec.feed(data))
+            self._keep_arrived()
+        found = list(self._streamed)
+        self._streamed.clear()
+        return found
+
+    def _keep_arrived(self) -> None:
+        while self._arrived:  # some may have come together with an answer
+            message = self._arrived.popleft()
+            if isinstance(message, dict) and "method" in message:
+                self._keep(message)
 
     def notifications(self, timeout_s: float | None = None) -> Iterator[dict[str, Any]]:
         """Events of watches in order; ends (`timeout`) when the time is over."""

@@ -14,7 +14,6 @@ nothing runs; `end` may be repeated and does not care how the machines died.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -24,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from paas.base import locks
 from paas.base.errors import PlatformError
 from paas.cli import address_plan, joining, limits, machines, place, supervisor
 from paas.cli.machine_record import Machine, read, write
@@ -121,13 +121,12 @@ class Fleet:
     def locked(self) -> Iterator[None]:
         """One command at a time; raises `conflict`."""
         path = self.cluster.state / CLUSTER_LOCK
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                text = f"another command changes the machines of {self.cluster.name}"
-                raise PlatformError("conflict", text, hint="try again when it is done") from None
+            descriptor = locks.take(path)
+        except BlockingIOError:
+            text = f"another command changes the machines of {self.cluster.name}"
+            raise PlatformError("conflict", text, hint="try again when it is done") from None
+        try:
             yield
         finally:
             os.close(descriptor)

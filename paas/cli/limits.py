@@ -5,16 +5,16 @@ from __future__ import annotations
 READY_TIMEOUT_S = 60.0
 """Time that a node gets to say that components can be created."""
 
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 200.0
 """Time that a node gets to end its components and agents when asked, before it is killed."""
 
-CLEANUP_TIMEOUT_S = 60.0
+CLEANUP_TIMEOUT_S = 180.0
 """Time for removing what a killed node left in the kernel."""
 
 REAP_PERIOD_S = 0.05
 """How often orphans are reaped while something else is waited for."""
 
-DOWN_TIMEOUT_S = 120.0
+DOWN_TIMEOUT_S = 400.0
 """Time that `paas down` gives a supervisor in all."""
 
 RESTARTS_MAX = 10
@@ -33,6 +33,12 @@ LOG_BYTES_MAX = 4 << 20
 COMPLETION_CACHE_S = 60.0
 COMPLETION_TIMEOUT_S = 0.15
 """Live names for completion are asked for at most this long, and kept for that long."""
+
+IMAGE_TIMEOUT_S = 900.0
+"""For a step that reads a whole image: some gigabytes, on slow disks."""
+
+BUILD_LOG_LINES = 20
+"""How much of what a build has said is quoted when it fails."""
 
 UPLOAD_PIECE_BYTES = 1 << 20
 """Bytes of a bundle in one request; below the largest frame with room for the envelope."""

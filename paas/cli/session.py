@@ -71,6 +71,11 @@ class Session:
         self._connections.clear()
 
     @property
+    def remote(self) -> bool:
+        """Is the cluster reached over HTTPS?"""
+        return self._remote is not None
+
+    @property
     def state(self) -> Path:
         return place.state_directory(self._state, self._context)
 

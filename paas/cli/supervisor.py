@@ -18,7 +18,6 @@ It has no event loop and imports little: it lives as long as the cluster and sho
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from paas import __version__
+from paas.base import locks
 from paas.base.errors import PlatformError
 from paas.cli import limits, place
 from paas.node.settings import runtime_of, short_name
@@ -264,11 +264,9 @@ def rotate(log: Path) -> None:
 
 def take_lock(state: Path) -> int:
     """One supervisor a state directory; raises `conflict` naming the other's pid."""
-    descriptor = os.open(state / place.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+        return locks.take(state / place.LOCK_FILE)
+    except BlockingIOError:
         cluster = place.read_cluster(state)
         pid = cluster.pid if cluster else None
         raise PlatformError(
@@ -277,7 +275,6 @@ def take_lock(state: Path) -> int:
             hint=f"end it: paas down --state {state}",
             pid=pid,
         ) from None
-    return descriptor
 
 
 def write_cluster(state: Path, *, pid: int | None, node_pid: int | None, **more: object) -> None:

@@ -58,6 +58,40 @@ def _refused(node: dict[str, Any]) -> str:
     return ", ".join(f"{code} {count}" for code, count in node["refused"].items()) or "-"
 
 
+def _used(component: dict[str, Any], name: str) -> str:
+    value = component.get("usage", {}).get(name)
+    return "-" if value is None else size(int(value))
+
+
+def _memory(component: dict[str, Any]) -> str:
+    bound = component.get("usage", {}).get("memory_limit")
+    used = _used(component, "memory")
+    return f"{used}/{size(int(bound))}" if bound else used
+
+
+def _cores(component: dict[str, Any]) -> str:
+    value = component.get("usage", {}).get("cpu")
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _throttled(component: dict[str, Any]) -> str:
+    value = component.get("usage", {}).get("throttled_ms")
+    return "-" if value is None else f"{value / 1e3:.1f}s"
+
+
+def _pressure(component: dict[str, Any]) -> str:
+    """Percent of ten seconds for processor, memory, disk; where the kernel counts it."""
+    usage = component.get("usage", {})
+    found = [usage.get(f"pressure_{name}") for name in ("cpu", "memory", "io")]
+    return "-" if None in found else " ".join(f"{value:.0f}" for value in found)
+
+
+def _state(component: dict[str, Any]) -> str:
+    if component.get("usage", {}).get("frozen"):
+        return "frozen"
+    return "slow" if component["slow"] else "" if component["ready"] else "not ready"
+
+
 _NODE_COLUMNS: tuple[Column, ...] = (
     ("NODE", lambda n: n["node"]),
     ("COMPONENTS", lambda n: str(n["attached"])),
@@ -82,5 +116,14 @@ _COMPONENT_COLUMNS: tuple[Column, ...] = (
     ("RATE/S 1s/10s", lambda c: f"{rate(c['rate_1s'])} / {rate(c['rate_10s'])}"),
     ("DELIVERED", lambda c: str(c["delivered"])),
     ("REFUSED", lambda c: str(c["refused"])),
-    ("", lambda c: "slow" if c["slow"] else "" if c["ready"] else "not ready"),
+    ("MEMORY", _memory),
+    ("CPU", _cores),
+    ("THROTTLED*", _throttled),
+    ("DISK*", lambda c: _used(c, "disk")),
+    ("READ*", lambda c: _used(c, "io_read")),
+    ("WRITTEN*", lambda c: _used(c, "io_write")),
+    ("RECEIVED*", lambda c: _used(c, "network_received")),
+    ("SENT*", lambda c: _used(c, "network_sent")),
+    ("PRESSURE*", _pressure),
+    ("", _state),
 )

@@ -43,6 +43,7 @@ COMPONENT_ENVIRONMENT: dict[str, str] = {
     "PAAS_FD": "the same channel as an open descriptor, for programs that cannot connect",
     "PAAS_COMPONENT_ID": "its identifier",
     "PAAS_ENDPOINT_<NAME>": "host:port to listen on, one for each [endpoints.<name>]",
+    "PAAS_ENDPOINT6_<NAME>": "the same by IPv6, [address]:port, where its node has it",
 }
 
 FORMATTING = """\

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections import deque
 
+from paas.base.dual_stack import twin
 from paas.base.errors import LocalError, PlatformError
 from paas.container import limits
 
@@ -58,13 +59,30 @@ class Pool:
 
 
 class Addresses:
-    """The IPv4 addresses of a node's containers; the first of the network is the bridge's."""
+    """The addresses of a node's containers; the first of the network is the bridge's.
 
-    def __init__(self, network: str) -> None:
+    Those of version 6 go with those of version 4 (`twin`), where there is a prefix.
+    """
+
+    def __init__(self, network: str, prefix6: str = "") -> None:
+        self.prefix6 = prefix6
+        self._take(network)
+
+    def renumber(self, network: str) -> None:
+        """Another network; raises `conflict` while an address is in use."""
+        if self._pool.taken:
+            raise PlatformError("conflict", "addresses of this node's network are in use")
+        self._take(network)
+
+    def _take(self, network: str) -> None:
         self.network = ipaddress.IPv4Network(network)
         base = int(self.network.network_address)
         self._pool = Pool("address", base + 2, int(self.network.broadcast_address) - 1)
         self.gateway = str(self.network.network_address + 1)
+
+    def twin(self, address: str) -> str:
+        """The address or network of version 6 that goes with this one; empty: there is none."""
+        return twin(self.prefix6, address) if self.prefix6 else ""
 
     def take(self) -> str:
         return str(ipaddress.IPv4Address(self._pool.take()))

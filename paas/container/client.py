@@ -18,6 +18,7 @@ from paas.rpc.client import RECONNECT, connect_unix_socket
 from paas.rpc.connection import Connection
 from paas.rpc.envelope import Form, Request
 from paas.rpc.peer import Peer, Sweeper
+from paas.rpc.streams import Streams
 from paas.rpc.transport import SecureTransport
 from paas.wire.registry import Method, P, R, decode
 
@@ -57,6 +58,8 @@ class ContainersClient:
         self._peer: Peer | None = None
         self._changed = trio.Event()
         self.listener: ContainerListener | None = None
+        self.streams: Streams | None = None
+        """Where messages of byte streams go."""
 
     @property
     def connected(self) -> bool:
@@ -87,6 +90,7 @@ class ContainersClient:
             sock = connect_unix_socket(self._path)
             link, _ = await self._transport.dial(sock, nursery, CONTAINERS_ROLE)
             peer = Peer(link, Connection(Form.COMPACT), sweeper, self._notice)
+            peer.info["roles"] = CONTAINERS_ROLE
             self._peer = peer
             self._wake()
             if self.listener is not None:
@@ -105,6 +109,8 @@ class ContainersClient:
         self._changed = trio.Event()
 
     def _notice(self, peer: Peer, request: Request) -> None:
+        if self.streams is not None and self.streams.notified(peer, request):
+            return
         if request.method == methods.EXITED.name and self.listener is not None:
             self.listener.container_exited(decode(request.params, methods.ContainerExited))
         else:
@@ -113,13 +119,19 @@ class ContainersClient:
     async def call(self, method: Method[P, R], params: P, *, timeout_s: float) -> R:
         """Call when the connection is there; raises `unavailable` when it does not come back."""
         deadline = trio.current_time() + timeout_s
+        peer = await self.wait_peer(timeout_s)
+        return await peer.call(method, params, timeout_s=max(deadline - trio.current_time(), 0.01))
+
+    async def wait_peer(self, timeout_s: float) -> Peer:
+        """The connection, when it is there; raises `unavailable` when it does not come back."""
+        deadline = trio.current_time() + timeout_s
         while (peer := self._peer) is None or peer.closed:
             changed = self._changed
             with trio.move_on_at(deadline) as scope:
                 await changed.wait()
             if scope.cancelled_caught:
                 raise PlatformError("unavailable", "the container controller does not answer")
-        return await peer.call(method, params, timeout_s=max(deadline - trio.current_time(), 0.01))
+        return peer
 
     async def lease(self, deadline_s: float | None, *, timeout_s: float = LEASE_TIMEOUT_S) -> None:
         """Components may run until then (CLOCK_BOOTTIME); None: no lease is needed.

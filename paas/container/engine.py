@@ -15,10 +15,9 @@ missed one (a crash just between the two) finds the same facts in `list`.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import trio
 from msgspec.structs import replace
@@ -26,7 +25,10 @@ from msgspec.structs import replace
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock
 from paas.container import limits, metrics, probe, procedure
+from paas.container.backends.launchers import launchers
+from paas.container.between import Between
 from paas.container.fence import Fence
+from paas.container.gate import Gate
 from paas.container.grants import Grants
 from paas.container.hooks.cgroup import CgroupHook
 from paas.container.hooks.contract import Context, Hook
@@ -35,15 +37,23 @@ from paas.container.hooks.network import NetworkHook
 from paas.container.hooks.process import ProcessHook
 from paas.container.hooks.rootfs import RootfsHook
 from paas.container.hooks.users import UsersHook
+from paas.container.hooks.volumes import VolumesHook
 from paas.container.journal import Record
 from paas.container.launch import EXIT_FILE, LOG_FILE
-from paas.container.launcher import LaunchedProcess
+from paas.container.launcher import LaunchedProcess, reap_always
 from paas.container.lifecycle import CONTAINER, ContainerEvent, ContainerState
-from paas.container.machine import ContainerGroups, HostDirectories, node_limits
+from paas.container.living import Living
+from paas.container.machine import (
+    ContainerGroups,
+    HostDirectories,
+    node_limits,
+    read_beside,
+)
 from paas.container.messages import (
     ContainerInfo,
     ContainerSpec,
     Exited,
+    Limits,
     Started,
     Stats,
 )
@@ -51,6 +61,7 @@ from paas.container.parts import Parts, lock_directory
 from paas.container.reaping import EndFacts, judge
 from paas.container.recovery import Decisions, KernelFacts, decide
 from paas.container.settings import ContainerSettings, check
+from paas.container.spec import NodeLimits, check_limits
 from paas.container.spec import check as check_spec
 from paas.real import kernel_fence
 from paas.real import kernel_namespaces as namespaces
@@ -75,6 +86,9 @@ class Container:
     """Held while it is prepared or destroyed, so that the two never overlap."""
     watched: trio.Event = field(default_factory=trio.Event)
     """Set when nobody watches its process any more."""
+    frozen: bool = False
+    doomed: bool = False
+    """It is being killed: it is not frozen or resized any more."""
 
     def move(self, event: ContainerEvent) -> None:
         self.state = CONTAINER.next(self.state, event)
@@ -103,6 +117,9 @@ class Engine:
         self._wrap_hook = wrap_hook
         self.containers: dict[str, Container] = {}
         self.paths = Grants(self)
+        self.between = Between(self)
+        self.gate = Gate(self)
+        self.living = Living(self)
         self._parts: Parts | None = None
         self._fence: Fence | None = None
         self._lease = trio.Lock()
@@ -119,7 +136,7 @@ class Engine:
         uses the state directory.
         """
         probe.require()
-        lock_fd = lock_directory(self._settings.state_dir)
+        lock_fd = await trio.to_thread.run_sync(lock_directory, self._settings.state_dir)
         self._closed = trio.Event()
         try:
             parts = await trio.to_thread.run_sync(Parts, self._settings)
@@ -129,6 +146,7 @@ class Engine:
                     parts.nursery = nursery
                     await self._open(parts)
                     self._parts = parts
+                    nursery.start_soon(reap_always)
                     nursery.start_soon(parts.networks.run)
                     nursery.start_soon(parts.layers.run)
                     task_status.started()
@@ -142,6 +160,7 @@ class Engine:
 
     async def _close(self, parts: Parts) -> None:
         self._parts = None
+        self.gate.stopped()
         self._fence = None
         for container in self.containers.values():
             if container.process is not None:
@@ -171,10 +190,11 @@ class Engine:
         hooks: tuple[Hook, ...] = (
             RootfsHook(HostDirectories(), parts.layers),
             UsersHook(parts.users),
+            VolumesHook(parts.volumes),
             CgroupHook(groups),
-            NetworkHook(parts.networks),
+            NetworkHook(parts.networks, partial(self.gate.open, parts)),
             FirewallHook(parts.firewall),
-            ProcessHook(parts.launcher, groups, self._announce),
+            ProcessHook(launchers(parts.launcher), self._settings.backend, groups, self._announce),
         )
         return tuple(self._wrap_hook(hook) for hook in hooks)
 
@@ -211,6 +231,7 @@ class Engine:
         decisions = decide(records, damaged, facts)
         self._take_over(parts, decisions, alive)
         await self.paths.restore(parts)
+        await self.gate.resume(parts)
         await self._clear(parts, decisions)
         for record in decisions.report:
             self._finish(parts, self.containers[record.component])
@@ -232,6 +253,7 @@ class Engine:
                     parts.addresses.reserve(record.address)
                 container.process = alive.get(record.component)
                 if container.process is not None:
+                    self.living.adopt(parts, container)
                     parts.nursery.start_soon(self._watch, parts, container)
                 else:
                     container.watched.set()
@@ -258,7 +280,7 @@ class Engine:
         parts = self.ready()
         self._require_lease()
         bases = {"host": parts.base} | parts.bases
-        check_spec(spec, node_limits(*self._node_settings(), sorted(bases)))
+        check_spec(spec, self._node_limits(bases))
         if spec.component in self.containers:
             raise PlatformError("conflict", f"container {spec.component} exists already")
         if len(self.containers) >= limits.CONTAINERS_MAX:
@@ -288,9 +310,13 @@ class Engine:
             parts.nursery.start_soon(self._watch, parts, container)
         return _started(context)
 
-    def _node_settings(self) -> tuple[int, float, int]:
+    def _node_limits(self, bases: Iterable[str]) -> NodeLimits:
         s = self._settings
-        return s.memory_bytes, s.cpu, s.disk_bytes
+        return node_limits(s.memory_bytes, s.cpu, s.disk_bytes, sorted(bases))
+
+    def check_limits(self, wanted: Limits) -> None:
+        """Raises `invalid` for what this node cannot give."""
+        check_limits(wanted, self._node_limits(()))
 
     def _fresh_record(self, component: str, incarnation: int) -> Record:
         return Record(
@@ -323,12 +349,17 @@ class Engine:
         record = container.context.record
         directory = container.context.directory
         log = read_tail(f"{directory}/{LOG_FILE}", limits.HARNESS_LOG_TAIL_BYTES)
-        usage = partial(parts.groups.usage, record.component)
+        used = parts.groups.usage(record.component, "component")
         facts = EndFacts(
             exit_file=read_tail(f"{directory}/{EXIT_FILE}", limits.EXIT_FILE_BYTES_MAX),
             wait=container.process.ended if container.process is not None else None,
-            component_memory_kills=usage("component").out_of_memory_kills,
-            harness_memory_kills=usage("harness").out_of_memory_kills,
+            component_memory_kills=used.out_of_memory_kills,
+            harness_memory_kills=parts.groups.usage(
+                record.component, "harness"
+            ).out_of_memory_kills,
+            memory_limit_bytes=used.memory_limit_bytes,
+            memory_peak_bytes=used.memory_peak_bytes,
+            victim=parts.kernel_log.victim(record.component) if used.out_of_memory_kills else "",
             harness_log=log.decode(errors="replace"),
             time_ms=self._clock.now_ms(),
             fenced=self._killing,
@@ -339,8 +370,9 @@ class Engine:
         """SIGKILL everything in the container; its end is then told as any other."""
         container = self.find(component)
         if container.process is not None and container.state is _S.RUNNING:
-            self.ready().groups.lift_io(component)
+            container.doomed = True
             container.process.kill()
+            self.ready().groups.let_die(component)
 
     async def destroy(self, component: str) -> None:
         """Remove the container; returns when nothing of it is left.
@@ -352,6 +384,7 @@ class Engine:
         container = self.containers.get(component)
         if container is None:
             return
+        container.doomed = True
         async with container.busy:
             if self.containers.get(component) is not container:
                 return
@@ -362,8 +395,8 @@ class Engine:
             await self.paths.forget(parts, component)
             container.context.process = container.process
             if container.process is not None:
-                parts.groups.lift_io(component)
                 container.process.kill()
+                parts.groups.let_die(component)
                 await container.watched.wait()
             try:
                 await procedure.destroy(parts.hooks, container.context)
@@ -449,14 +482,13 @@ class Engine:
 
     async def stats(self, component: str) -> Stats:
         """What a container uses now."""
-        parts = self.ready()
-        pid = self.find(component).context.record.pid
-        try:
-            text = await trio.to_thread.run_sync(Path(f"/proc/{pid}/smaps_rollup").read_text)
-        except OSError:
-            text = ""
+        parts, container = self.ready(), self.find(component)
+        pressure = parts.groups.pressure(component)
+        beside = await trio.to_thread.run_sync(
+            read_beside, container.context.record, pressure, container.frozen
+        )
         usage = partial(parts.groups.usage, component)
-        return metrics.combine(usage("component"), usage("harness"), text)
+        return metrics.combine(usage("component"), usage("harness"), beside)
 
     # -- the whole node ---------------------------------------------------------------------
 
@@ -472,12 +504,30 @@ class Engine:
                 await self.teardown_node()
             return
         parts = self._parts
+        errors: list[PlatformError] = []
+        # All at once: the kernel takes many dead network namespaces apart as quickly as one.
         for component in list(self.containers):
-            await self.destroy(component)
+            await self.kill(component)
+        async with trio.open_nursery() as nursery:
+            few = trio.CapacityLimiter(limits.TEARDOWN_AT_ONCE)
+            for component in list(self.containers):
+                nursery.start_soon(_destroy_one, self, few, component, errors)
+        if errors:
+            raise errors[0]
         self._removing = True
         parts.nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             await self._closed.wait()
+
+
+async def _destroy_one(
+    engine: Engine, few: trio.CapacityLimiter, component: str, errors: list[PlatformError]
+) -> None:
+    async with few:
+        try:
+            await engine.destroy(component)
+        except PlatformError as exc:
+            errors.append(exc)  # the others shall go all the same
 
 
 def _find_process(record: Record) -> LaunchedProcess | None:
@@ -500,6 +550,7 @@ def _started(context: Context) -> Started:
         address=record.address or "",
         endpoints=record.endpoints,
         timings_ms=context.timings_ms,
+        address6=record.address6,
     )
 
 
@@ -516,4 +567,8 @@ def _info(container: Container) -> ContainerInfo:
         since_ms=record.since_ms,
         adopted=container.adopted,
         exited=record.exited,
+        frozen=container.frozen,
+        limits=record.limits,
+        backend=record.backend,
+        address6=record.address6,
     )

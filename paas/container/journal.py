@@ -9,7 +9,8 @@ matter, and a record of an earlier boot says so itself.
     exited      ended, with these facts; it waits for its destruction
     destroying  being removed; whoever finds this goes on
 
-Grants between containers are one more file.
+Grants between containers are one more file, paths to and from other nodes another, the links that
+forward by our doing a third.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ import msgspec
 
 from paas.base import ids
 from paas.bundle.files import reporting_full_disk
-from paas.container.messages import Exited, Grant
+from paas.container.messages import Exited, Grant, Limits
+from paas.network.messages import FarPath
 
 Phase = Literal["preparing", "running", "exited", "destroying"]
 
 _GRANTS = "grants.json"
+_FAR = "far.json"
+_UPLINKS = "uplinks.json"
+_UPLINKS6 = "uplinks6.json"
 _SUFFIX = ".container.json"
 
 
@@ -44,6 +49,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None = None
     start_ticks: int | None = None
     exited: Exited | None = None
+    limits: Limits | None = None
+    """The bounds in force."""
+    filesystem: str = ""
+    device: str = ""
+    """Of the writable layer, while it runs; empty: it is on none of its own."""
+    content_uid_base: int = -1
+    """Owners of what is in the layer are of this range on the disk; -1: of the container's own."""
+    files_key: str = ""
+    """Tells of which base and bundle its files were made."""
+    disk_bytes: int = 0
+    egress: tuple[str, ...] = ()
+    published: dict[str, int] = {}
+    restored: str = ""
+    """Token of the order to go back to a snapshot that it was made by."""
+    backend: str = ""
+    """Which back end has made it; empty: none yet."""
+    address6: str = ""
+    """Empty: it has no IPv6."""
 
 
 class Store(Protocol):
@@ -101,3 +124,33 @@ class Journal:
             return msgspec.json.decode(self._store.read(_GRANTS) or b"[]", type=set[Grant])
         except (msgspec.DecodeError, UnicodeDecodeError):
             return set()
+
+    def save_far(self, paths: set[FarPath]) -> None:
+        self._store.replace(_FAR, msgspec.json.encode(sorted(paths)))
+
+    def load_far(self) -> set[FarPath]:
+        """Paths to and from other nodes; none when the file cannot be read."""
+        try:
+            return msgspec.json.decode(self._store.read(_FAR) or b"[]", type=set[FarPath])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return set()
+
+    def save_uplinks(self, links: list[str]) -> None:
+        self._store.replace(_UPLINKS, msgspec.json.encode(links))
+
+    def load_uplinks(self) -> list[str]:
+        """Links that forward packets only because we switched that on."""
+        return self._links(_UPLINKS)
+
+    def save_uplinks6(self, links: list[str]) -> None:
+        self._store.replace(_UPLINKS6, msgspec.json.encode(links))
+
+    def load_uplinks6(self) -> list[str]:
+        """The same for version 6."""
+        return self._links(_UPLINKS6)
+
+    def _links(self, name: str) -> list[str]:
+        try:
+            return msgspec.json.decode(self._store.read(name) or b"[]", type=list[str])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []

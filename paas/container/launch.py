@@ -1,16 +1,12 @@
-"""From a fork of the template to pid 1 of a container: what the forked child does, in order.
+"""From a fork of the template to a harness in a container: what all back ends do, in this order.
 
-    template ─fork─> parent ─fork─> first ══> pid 1 of the container ══> harness
-                       │              │
-                       │              ├─ own mount, name, IPC and cgroup namespaces; file system
-                       ├─ id maps <── ├─ own user namespace, asked for last
-                       └─ ends        ├─ users, capabilities, filters given up
-                                      └─ waits for the controller's word, then calls the harness
+    template ─fork─> parent ─(back end)─> first process of the container ══> harness
+                                            ├─ waits for the controller's word, then calls it
+                                            └─ `settle`: standard files, bounds, powers, filters
 
-Why the user namespace comes last: a namespace belongs to the user namespace it was made in.  Made
-before it, the mount, network, name, IPC, PID and cgroup namespaces belong to the host's: whatever
-capability anybody ever gains inside counts for nothing over them.  No mount or link can be changed
-from inside even by a process with every capability there is in there.
+Between the fork and `settle` is the back end (`backends/`): who makes the namespaces and how the
+first process comes to be in them.  Whatever it is, the first process is pid 1 of the container,
+sees the tree of `tree.py` and keeps what `walls.py` leaves it.
 
 The word of the controller ("go") comes after it has written the process's number in its journal.
 So no harness runs that the journal does not know: when the controller dies earlier, the socket
@@ -22,26 +18,28 @@ everything made here ends with the process.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
 
-from paas.container import limits, tree, walls
-from paas.container.plan import APP, LaunchOrder
+from paas.container import limits, powers, tree, walls
+from paas.container.plan import LaunchOrder
 from paas.container.seccomp import Programs
 from paas.harness.settings import Handoff
-from paas.real import kernel_capabilities as power
 from paas.real import kernel_mounts as mounts
 from paas.real import kernel_namespaces as namespaces
 
 Harness = Callable[[Handoff], int]
+
+READY = b"r"
+"""What a process that forks containers says when it can take orders."""
 
 GO = b"go"
 EXIT_FILE = "exit.json"
@@ -60,6 +58,9 @@ class Status(msgspec.Struct, frozen=True):
     """What the forked processes tell the controller: the number, then readiness or failure."""
 
     pid: int | None = None
+    """Pid 1 of the container; its descriptor comes with it."""
+    beside: int | None = None
+    """A process that a back end needs as long as the container lives; its descriptor too."""
     timings_ms: dict[str, float] = {}
     failure: Failure | None = None
 
@@ -95,57 +96,81 @@ class Reporter:
             os._exit(1)  # nobody waits for us any more
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One launch, as the fork of the template knows it."""
+
+    order: LaunchOrder
+    reporter: Reporter
+    network_fd: int
+    programs: Programs
+    harness: Harness
+
+
+BackEnd = Callable[[Start], NoReturn]
+"""Brings the first process of a container into its namespaces; see `backends/`."""
+
+
 def launch(
-    order_fd: int, status_fd: int, network_fd: int, programs: Programs, harness: Harness
+    order_fd: int,
+    status_fd: int,
+    network_fd: int,
+    programs: Programs,
+    harness: Harness,
+    back_ends: Mapping[str, BackEnd],
 ) -> NoReturn:
     """Runs in a fork of the template; never returns."""
     reporter = Reporter(status_fd)
     try:
         size = os.fstat(order_fd).st_size
         order = msgspec.msgpack.decode(os.pread(order_fd, size, 0), type=LaunchOrder)
+        os.close(order_fd)
         reporter.step("enter")
-        for path in order.harness_entrances:
-            _write(path, b"0")
-        namespaces.enter(network_fd, namespaces.NEW_NETWORK)
-        namespaces.unshare(namespaces.NEW_PID)
-        here, there = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            here.close()
-            os.close(order_fd)
-            os.close(network_fd)
-            _first(order, reporter, there, programs, harness)
-        there.close()
-        _parent(order, reporter, here, pid)
+        enter_groups(order)
+        back_ends[order.backend](Start(order, reporter, network_fd, programs, harness))
     except BaseException as exc:
         reporter.failed(exc)
     os._exit(1)
 
 
-def _parent(order: LaunchOrder, reporter: Reporter, here: socket.socket, pid: int) -> NoReturn:
-    """Name the child to the controller, write its maps when it asks, and end.
-
-    Ending makes the controller (the nearest reaper above) the child's parent.
-    """
-    pidfd = namespaces.open_process(pid)
-    message = msgspec.msgpack.encode(Status(pid=pid))
-    socket.send_fds(reporter.socket, [message], [pidfd])
-    if here.recv(1):
-        proc_fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-        namespaces.write_id_maps(proc_fd, pid, order.uid_base, limits.UIDS_PER_CONTAINER)
-        here.send(b"m")
-    os._exit(0)
+def enter_groups(order: LaunchOrder) -> None:
+    """Be in the container's groups from here on, and with it whatever is forked."""
+    for path in order.harness_entrances:
+        _write(path, b"0")
 
 
-def _first(
-    order: LaunchOrder,
-    reporter: Reporter,
-    parent: socket.socket,
-    programs: Programs,
-    harness: Harness,
-) -> NoReturn:
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the first process takes along from the host: descriptors, and nothing else."""
+
+    exit_fd: int
+    log_fd: int
+    hub_fd: int
+    cgroup_fds: tuple[int, ...]
+
+
+def separate() -> None:
+    """Leave the session and the signal handling of the template."""
+    os.setsid()
+    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def open_outside(order: LaunchOrder) -> Outside:
+    """In a mount namespace of the container's, before its tree covers the host's directories."""
+    exit_fd, log_fd = _open_files(order.directory)
+    entrances = order.component_entrances
+    cgroup_fds = tuple(os.open(p, os.O_WRONLY | os.O_CLOEXEC) for p in entrances)
+    hub_fd = mounts.detached_view(order.hub_dir, mounts.READ_ONLY | tree.DATA_ONLY)
+    return Outside(exit_fd, log_fd, hub_fd, cgroup_fds)
+
+
+def settle(start: Start, outside: Outside) -> NoReturn:
+    """From user 0 of the container, in all its namespaces, to the harness."""
+    reporter = start.reporter
     try:
-        handoff = _isolate(order, reporter, parent, programs)
+        reporter.step("power")
+        handoff = _give_up(start, outside)
         reporter.ready()
         word = reporter.socket.recv(len(GO))
         reporter.socket.close()
@@ -154,7 +179,7 @@ def _first(
         os._exit(1)
     if word != GO:
         os._exit(1)
-    os._exit(_run(harness, handoff))
+    os._exit(_run(start.harness, handoff))
 
 
 def _run(harness: Harness, handoff: Handoff) -> int:
@@ -171,53 +196,31 @@ def _run(harness: Harness, handoff: Handoff) -> int:
             os._exit(70)
 
 
-def _isolate(
-    order: LaunchOrder, reporter: Reporter, parent: socket.socket, programs: Programs
-) -> Handoff:
-    """Everything between the fork and the harness; the order of the steps is the security."""
-    os.setsid()
-    for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    reporter.step("files")
-    exit_fd, log_fd = _open_files(order.directory)
-    cgroup_fds = tuple(os.open(p, os.O_WRONLY | os.O_CLOEXEC) for p in order.component_entrances)
-    reporter.step("namespaces")
-    namespaces.unshare(
-        namespaces.NEW_MOUNT | namespaces.NEW_HOST_NAME | namespaces.NEW_IPC | namespaces.NEW_CGROUP
-    )
-    namespaces.set_host_name(order.host_name)
-    mounts.make_private()
-    hub_fd = mounts.detached_view(order.hub_dir, mounts.READ_ONLY | tree.DATA_ONLY)
-    reporter.step("layer")
-    tree.build_layer(order)
-    reporter.step("root")
-    tree.build_root(order)
-    reporter.step("pivot")
-    mounts.change_root(f"{order.directory}/{tree.ROOT}")
-    tree.finish_proc()
-    reporter.step("user")
-    _enter_user_namespace(parent)
-    reporter.step("power")
-    keep = {exit_fd, hub_fd, *cgroup_fds, reporter.socket.fileno()}
-    _standard_files(log_fd)
+def _give_up(start: Start, outside: Outside) -> Handoff:
+    order, programs = start.order, start.programs
+    keep = {outside.exit_fd, outside.hub_fd, *outside.cgroup_fds, start.reporter.socket.fileno()}
+    _standard_files(outside.log_fd)
     namespaces.close_all_but({0, 1, 2} | keep)
-    walls.give_up_power(programs)
+    rules_fd = walls.file_rules(order)
+    walls.give_up_power(programs, order.capabilities)
     return Handoff(
         component=order.component,
         incarnation=order.incarnation,
         command=order.command,
         environment=order.environment,
-        cwd=APP,
+        cwd=order.cwd,
         protocol=order.protocol,
         configuration=order.configuration,
         endpoints=order.endpoints,
-        hub_directory_fd=hub_fd,
-        exit_file_fd=exit_fd,
-        cgroup_fds=cgroup_fds,
+        hub_directory_fd=outside.hub_fd,
+        exit_file_fd=outside.exit_fd,
+        cgroup_fds=outside.cgroup_fds,
         component_uid=limits.COMPONENT_UID,
         component_gid=limits.COMPONENT_GID,
         seccomp_program=programs.component,
         ready_timeout_s=order.ready_timeout_s,
+        capabilities=powers.numbers(order.capabilities),
+        rules_fd=rules_fd,
     )
 
 
@@ -226,16 +229,6 @@ def _open_files(directory: str) -> tuple[int, int]:
     exit_fd = os.open(f"{directory}/{EXIT_FILE}", how | os.O_TRUNC, 0o600)
     log_fd = os.open(f"{directory}/{LOG_FILE}", how | os.O_APPEND, 0o600)
     return exit_fd, log_fd
-
-
-def _enter_user_namespace(parent: socket.socket) -> None:
-    power.leave_keyrings()
-    namespaces.unshare(namespaces.NEW_USER)
-    parent.send(b"u")
-    if parent.recv(1) != b"m":
-        raise OSError(errno.EPERM, "the id maps were not written")
-    parent.close()
-    power.become(0, 0)
 
 
 def _standard_files(log_fd: int) -> None:

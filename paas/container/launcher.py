@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import subprocess
 import sys
+import weakref
 from dataclasses import dataclass, field
 
 import msgspec
@@ -19,44 +19,77 @@ import trio.socket
 
 from paas.base.errors import PlatformError
 from paas.container import limits
+from paas.container.fork_server import DESCRIPTOR_BYTES, ForkServer
 from paas.container.hooks.contract import Process
 from paas.container.launch import GO, Failure, Status
 from paas.container.plan import LaunchOrder
 from paas.container.reaping import WaitStatus
-from paas.container.template import READY
+from paas.container.template import FORK, SPARE, SPARED
 from paas.real import kernel_namespaces as namespaces
+from paas.real import kernel_orphans
 from paas.real.kernel_cgroup import Cgroups
 from paas.real.kernel_store import sealed_order
 
-_INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
-"""Variables that the template needs to find Python's modules; a harness never looks at them."""
-
-_DESCRIPTOR_BYTES = 4
+_held: weakref.WeakSet[LaunchedProcess] = weakref.WeakSet()
+"""All of this process: children are a process's, not a launcher's."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class LaunchedProcess:
     """Pid 1 of a container, held by its descriptor."""
 
     pid: int
     start_ticks: int
     pidfd: int
+    beside: list[tuple[int, int]] = field(default_factory=list)
+    """(number, descriptor) of what the back end needs besides: of no use without pid 1, nor one of
+    them without the one before it, whose child it is."""
     timings_ms: dict[str, float] = field(default_factory=dict)
     status: trio.socket.SocketType | None = None
     ended: WaitStatus | None = None
 
+    def __post_init__(self) -> None:
+        _held.add(self)
+
+    @property
+    def numbers(self) -> list[int]:
+        own = [self.pid] if self.pidfd >= 0 else []
+        return own + [pid for pid, _ in self.beside]
+
     async def go(self) -> None:
         if self.status is None:
             raise AssertionError("an adopted process has been told to go long ago")
-        await self.status.send(GO)
+        try:
+            await self.status.send(GO)
+        except OSError as exc:
+            raise _ended_early() from exc
         self.status.close()
         self.status = None
 
     async def wait(self) -> None:
         """Return when it has ended; it is reaped if it is ours to reap."""
         if self.pidfd >= 0:
-            await trio.lowlevel.wait_readable(self.pidfd)
+            async with trio.open_nursery() as nursery:
+                if self.beside:
+                    nursery.start_soon(self._mind)
+                await trio.lowlevel.wait_readable(self.pidfd)
+                nursery.cancel_scope.cancel()
             self.ended = self.ended or await reap(self.pid, self.pidfd)
+        while self.beside:
+            await _kill_and_close(*self.beside.pop(0))
+
+    async def _mind(self) -> None:
+        """Whose parent has ended is ours to reap.
+
+        The kernel lets pid 1 end only when all others of its PID namespace have been reaped.
+        """
+        while self.beside:
+            pid, pidfd = self.beside[0]
+            await trio.lowlevel.wait_readable(pidfd)
+            await reap(pid, pidfd)
+            os.close(self.beside.pop(0)[1])
+            if self.beside:
+                namespaces.kill_process(self.beside[0][1])
 
     def kill(self) -> None:
         """SIGKILL for everything in the container; no error when it is gone."""
@@ -78,6 +111,8 @@ class LaunchedProcess:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+        while self.beside:
+            os.close(self.beside.pop()[1])
 
 
 async def reap(pid: int, pidfd: int) -> WaitStatus | None:
@@ -110,56 +145,20 @@ class TemplateLauncher:
     """Forks containers off one template process."""
 
     def __init__(self, harness: str, groups: Cgroups) -> None:
-        self._harness = harness
         self._groups = groups
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: trio.socket.SocketType | None = None
-        self._lock = trio.Lock()
+        self._template = ForkServer("template", "paas.container.template", harness)
 
     async def open(self) -> None:
         """Start the template if it does not run; return when it is ready."""
-        async with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                return
-            self._forget()
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            environment = {k: os.environ[k] for k in _INHERITED if k in os.environ}
-            try:
-                self._process = await trio.to_thread.run_sync(
-                    lambda: subprocess.Popen(
-                        [sys.executable, "-m", "paas.container.template", self._harness],
-                        stdin=theirs.fileno(),
-                        stdout=subprocess.DEVNULL,
-                        env=environment,
-                        cwd="/",
-                        start_new_session=True,
-                    )
-                )
-            finally:
-                theirs.close()
-            self._control = trio.socket.from_stdlib_socket(ours)
-            with trio.move_on_after(limits.HOOK_DEADLINE_S):
-                if await self._control.recv(len(READY)) == READY:
-                    return
-            self._forget()
-            raise PlatformError("internal", "the template process does not start")
-
-    def _forget(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        await self._template.start()
 
     def close(self) -> None:
         """End the template; containers are not touched."""
-        self._forget()
+        self._template.close()
 
     @property
     def template_pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        return self._template.pid
 
     async def launch(self, order: LaunchOrder, network_fd: int) -> LaunchedProcess:
         """Fork pid 1 of a container and bring it to the point where it waits for its word."""
@@ -174,7 +173,8 @@ class TemplateLauncher:
             with theirs:
                 order_fd = sealed_order(data)
                 try:
-                    await self._ask([order_fd, theirs.fileno(), network_fd])
+                    word = SPARE if order.backend in SPARED else FORK
+                    await self._template.order(word, [order_fd, theirs.fileno(), network_fd])
                 finally:
                     os.close(order_fd)
             await _follow(status, process)
@@ -183,29 +183,56 @@ class TemplateLauncher:
             raise
         return process
 
-    async def _ask(self, fds: list[int]) -> None:
-        if self._control is None:
-            raise PlatformError("internal", "the template process has ended")
-        rights = b"".join(fd.to_bytes(_DESCRIPTOR_BYTES, sys.byteorder) for fd in fds)
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-        try:
-            await self._control.sendmsg([b"l"], ancillary)
-        except OSError as exc:
-            raise PlatformError("internal", "the template process has ended") from exc
-
     async def _abandon(self, component: str, process: LaunchedProcess) -> None:
         with trio.CancelScope(shield=True):
             await self.end(component, process)
+            await _reap_strangers()
 
     async def end(self, component: str, process: Process | None) -> None:
         """Kill pid 1, and with it everything in its container; return when all are gone."""
-        self._groups.lift_io(component)
+        self._groups.let_die(component)
         if process is not None:
-            await process.end()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep, component, process)
+                await process.end()
+                nursery.cancel_scope.cancel()
         while pids := self._groups.processes(component):
             # Forks of a launch that failed half-way, or of a controller that was killed.
             for pid in pids:
                 await _kill(pid)
+
+    async def _sweep(self, component: str, process: Process) -> None:
+        """End what nobody told us of: it would keep pid 1 from ending."""
+        while True:
+            await trio.sleep(limits.SWEEP_PAUSE_S)
+            for pid in self._groups.processes(component):
+                if pid not in process.numbers:
+                    await _kill(pid)
+            await _reap_strangers()
+
+
+async def reap_always() -> None:
+    """Until cancelled: look for those whom nobody else would reap.
+
+    While one of them is left, pid 1 of its container cannot end: whoever waits for that waits on.
+    Reaped is who was a stranger the time before too: a container that is just being started is one
+    until its launcher has heard of it, and how it ended must not be lost.
+    """
+    before: set[int] = set()
+    while True:
+        await trio.sleep(limits.STRANGERS_PAUSE_S)
+        found = await trio.to_thread.run_sync(kernel_orphans.strangers, _numbers())
+        kernel_orphans.reap(found & before - _numbers())
+        before = found
+
+
+async def _reap_strangers() -> None:
+    """Those whose parents were killed before they could tell us of them."""
+    await trio.to_thread.run_sync(kernel_orphans.reap_strangers, _numbers())
+
+
+def _numbers() -> set[int]:
+    return {number for process in list(_held) for number in process.numbers}
 
 
 async def _kill(pid: int) -> None:
@@ -213,6 +240,10 @@ async def _kill(pid: int) -> None:
         pidfd = namespaces.open_process(pid)
     except ProcessLookupError:
         return
+    await _kill_and_close(pid, pidfd)
+
+
+async def _kill_and_close(pid: int, pidfd: int) -> None:
     try:
         namespaces.kill_process(pidfd)
         with trio.move_on_after(1):
@@ -237,10 +268,12 @@ async def _drain(status: trio.socket.SocketType, process: LaunchedProcess) -> No
             return
         if told.pid is not None:
             process.pid, process.pidfd = told.pid, pidfd
+        if told.beside is not None:
+            process.beside.append((told.beside, pidfd))
 
 
 async def _receive(status: trio.socket.SocketType) -> tuple[Status | None, int]:
-    space = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
+    space = socket.CMSG_SPACE(DESCRIPTOR_BYTES)
     try:
         message, ancillary, _, _ = await status.recvmsg(limits.STATUS_BYTES_MAX, space)
     except ConnectionResetError:
@@ -248,7 +281,8 @@ async def _receive(status: trio.socket.SocketType) -> tuple[Status | None, int]:
     if not message:
         return None, -1
     told = msgspec.msgpack.decode(message, type=Status)
-    return told, _descriptor(ancillary) if told.pid is not None else -1
+    named = told.pid is not None or told.beside is not None
+    return told, _descriptor(ancillary) if named else -1
 
 
 async def _follow(status: trio.socket.SocketType, process: LaunchedProcess) -> None:
@@ -257,22 +291,28 @@ async def _follow(status: trio.socket.SocketType, process: LaunchedProcess) -> N
     while not (ready and process.pidfd >= 0):
         told, pidfd = await _receive(status)
         if told is None:
-            raise PlatformError("internal", "the container's first process ended while it was made")
+            raise _ended_early()
         if told.failure is not None:
             raise _error(told.failure)
         if told.pid is not None:
             process.pid = told.pid
             process.pidfd = pidfd
             process.start_ticks = namespaces.start_ticks(told.pid) or 0
+        elif told.beside is not None:
+            process.beside.append((told.beside, pidfd))
         else:
             process.timings_ms = told.timings_ms
             ready = True
 
 
+def _ended_early() -> PlatformError:
+    return PlatformError("internal", "the container's first process ended while it was made")
+
+
 def _descriptor(ancillary: list[tuple[int, int, bytes]]) -> int:
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fd = int.from_bytes(data[:_DESCRIPTOR_BYTES], sys.byteorder)
+            fd = int.from_bytes(data[:DESCRIPTOR_BYTES], sys.byteorder)
             os.set_inheritable(fd, False)
             return fd
     raise PlatformError("internal", "the container's process came without its descriptor")

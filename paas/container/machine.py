@@ -14,9 +14,12 @@ import trio
 
 from paas.base.errors import invalid
 from paas.container import limits
+from paas.container.filesystems.usage import disk_usage
+from paas.container.journal import Record
 from paas.container.messages import ContainerSpec
+from paas.container.metrics import Beside, device_bytes
 from paas.container.spec import NodeLimits
-from paas.real.kernel_cgroup import Cgroups, GroupLimits
+from paas.real.kernel_cgroup import WEIGHT, Cgroups, GroupLimits
 from paas.real.kernel_store import remove_tree
 
 
@@ -45,6 +48,8 @@ class ContainerGroups:
         component = GroupLimits(wanted.memory_bytes, wanted.cpu, wanted.pids)
         harness = GroupLimits(limits.HARNESS_MEMORY_BYTES, None, limits.HARNESS_PIDS)
         self._groups.create(spec.component, {"component": component, "harness": harness})
+        if wanted.cpu_weight != WEIGHT:
+            self._groups.weigh(spec.component, wanted.cpu_weight)
 
     async def limit_io(self, component: str, device: str, bytes_per_s: int) -> None:
         # The first rule for a device waits until its queue is empty: some dozens of milliseconds.
@@ -55,6 +60,37 @@ class ContainerGroups:
 
     def entrances(self, component: str, leaf: str) -> Sequence[str]:
         return self._groups.entrances(component, leaf)
+
+
+def read_beside(record: Record, pressure: dict[str, float] | None, frozen: bool) -> Beside:
+    """What of a container's figures is not in its control groups; what is gone counts nothing."""
+    device = record.device.rpartition("/")[2]
+    counters = f"/sys/class/net/{record.link}/statistics"
+    return Beside(
+        smaps_rollup=_text(f"/proc/{record.pid}/smaps_rollup"),
+        io=device_bytes(_text(f"/sys/class/block/{device}/stat")) if device else (0, 0),
+        # What the host sends on its end of the link is what the container receives.
+        network=(_number(f"{counters}/tx_bytes"), _number(f"{counters}/rx_bytes")),
+        pressure=pressure,
+        frozen=frozen,
+        disk=_disk(record),
+    )
+
+
+def _disk(record: Record) -> tuple[int, int]:
+    found = disk_usage(record.pid or 0, record)
+    return found.used_bytes, found.inodes
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _number(path: str) -> int:
+    return int(_text(path) or 0)
 
 
 def node_limits(memory_bytes: int, cpu: float, disk_bytes: int, bases: Sequence[str]) -> NodeLimits:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paas.container.messages import Exited, Limits, Protocol
+from paas.container.messages import BackEnd, Exited, Limits, Protocol, VolumeMount
 from paas.wire.registry import Message, Nothing, Params, method
 
 
@@ -31,6 +31,12 @@ class StartContainer(Params, frozen=True, kw_only=True):
     limits: Limits = Limits()
     ready_timeout_s: float = 30.0
     hostname: str = ""
+    capabilities: list[str] = []
+    backend: BackEnd = ""
+    volumes: list[VolumeMount] = []
+    directory: str = ""
+    egress: list[str] = []
+    published: dict[str, int] = {}
 
 
 class StartedContainer(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -41,6 +47,7 @@ class StartedContainer(Message, frozen=True, kw_only=True, omit_defaults=False):
     address: str
     endpoints: dict[str, tuple[str, int]]
     timings_ms: dict[str, float]
+    address6: str = ""
 
 
 class KillContainer(Params, frozen=True, kw_only=True):
@@ -70,6 +77,9 @@ class ContainerLine(Message, frozen=True, kw_only=True, omit_defaults=False):
     address: str
     endpoints: dict[str, tuple[str, int]]
     exited: Exited | None
+    frozen: bool = False
+    limits: Limits | None = None
+    address6: str = ""
 
 
 class ContainerLines(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -125,6 +135,28 @@ class ClearNode(Params, frozen=True, kw_only=True):
     """Kill everything in containers; answered when nothing runs.  They remain to be destroyed."""
 
 
+class ResizeContainer(Params, frozen=True, kw_only=True):
+    """Give a running container other bounds; answered when they are in force.
+
+    What it cannot be given (memory that is in use, another disk) is refused, and nothing changes.
+    """
+
+    component: str
+    limits: Limits
+
+
+class FreezeContainer(Params, frozen=True, kw_only=True):
+    """Stop everything of a component where it is; answered when nothing of it moves."""
+
+    component: str
+
+
+class ThawContainer(Params, frozen=True, kw_only=True):
+    """Let a frozen component go on."""
+
+    component: str
+
+
 START = method(550, "container.start", StartContainer, StartedContainer, public=False)
 KILL = method(551, "container.kill", KillContainer, Nothing, public=False)
 DESTROY = method(552, "container.destroy", DestroyContainer, Nothing, public=False)
@@ -133,5 +165,8 @@ STATS = method(554, "container.stats", GetStats, StatsResult, public=False)
 GRANT = method(555, "container.grant", OpenPath, Nothing, public=False)
 REVOKE = method(556, "container.revoke", ClosePath, Nothing, public=False)
 EXITED = method(557, "container.exited", ContainerExited, Nothing, public=False)
+RESIZE = method(558, "container.resize", ResizeContainer, Nothing, public=False)
+FREEZE = method(559, "container.freeze", FreezeContainer, Nothing, public=False)
+THAW = method(560, "container.thaw", ThawContainer, Nothing, public=False)
 LEASE = method(570, "container.lease", SetLease, Nothing, public=False)
 CLEAR = method(571, "container.clear", ClearNode, Nothing, public=False)

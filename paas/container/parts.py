@@ -6,28 +6,38 @@ closed without touching a container, removed when nothing of the node is to stay
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 
+from paas.base import locks
 from paas.base.errors import PlatformError
 from paas.container.addresses import Addresses, UserRanges
+from paas.container.backends import launchers
+from paas.container.filesystems.choose import open_files
 from paas.container.hooks.contract import Context, Hook
 from paas.container.journal import Journal, Record
 from paas.container.launcher import TemplateLauncher
 from paas.container.plan import Base
-from paas.container.pools import ImageLayers, Layers, MemoryLayers, NetworkPool
+from paas.container.pools import NetworkPool, gateway6
 from paas.container.settings import ContainerSettings
-from paas.real import kernel_loop
+from paas.container.volumes import Volumes
+from paas.real import kernel_netns6
 from paas.real.kernel_bases import prepare_host_base
 from paas.real.kernel_cgroups import open_cgroups
 from paas.real.kernel_firewall import Firewall
 from paas.real.kernel_lease import LeasePlace
-from paas.real.kernel_netlink import Links
+from paas.real.kernel_log import KernelLog
+from paas.real.kernel_netlink import Links, hardware_address
 from paas.real.kernel_store import StateStore, remove_tree
+from paas.real.kernel_tables import Names
+from paas.real.kernel_ways import Ways, set_forwarding
 from paas.real.kernel_worker import Worker
+
+NETWORK_FILE = "network"
+"""In the state directory: the network that this node has, read where it is chosen."""
 
 
 class Parts:
@@ -42,14 +52,34 @@ class Parts:
         self.directory = f"{state}/containers"
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         self.groups = open_cgroups(settings.cgroup)
+        self.kernel_log = KernelLog()
         self.base = prepare_host_base(f"{state}/base-host")
         self.bases = {n: Base(name=n, lower=path) for n, path in settings.bases.items()}
         self.journal = Journal(StateStore(f"{state}/journal"))
         self.users = UserRanges(settings.uid_base)
-        self.addresses = Addresses(settings.network)
+        self.reach = settings.reach
+        self.prefix6 = usable_prefix(settings.ipv6, settings.prefix6)
+        self.addresses = Addresses(_kept_network(state) or settings.network, self.prefix6)
         self.worker = Worker("container-links")
         self.links = Links(settings.bridge, settings.link_prefix)
-        self.firewall = Firewall(settings.table, settings.bridge, settings.link_prefix)
+        network = str(self.addresses.network)
+        self.ways = Ways(
+            settings.tunnel,
+            settings.tunnel_id,
+            network,
+            mode=settings.between,
+            network6=self.addresses.twin(network),
+        )
+        self.firewall = Firewall(
+            Names(
+                table=settings.table,
+                bridge=settings.bridge,
+                link_prefix=settings.link_prefix,
+                reach=settings.reach,
+                tunnel_id=settings.tunnel_id,
+                prefix6=self.prefix6,
+            )
+        )
         self.networks = NetworkPool(
             self.worker,
             self.links,
@@ -57,33 +87,62 @@ class Parts:
             self.addresses,
             settings.link_prefix,
             settings.pool_networks,
+            reach=settings.reach,
+            gateway_hardware=hardware_address(settings.bridge),
         )
-        self.layers = _choose_layers(settings)
+        self.layers = open_files(settings)
+        launchers.require(settings.backend)
         self.launcher = TemplateLauncher(settings.harness, self.groups)
+        self.volumes = Volumes(settings.volumes_dir)
         self.lease = LeasePlace(settings.lease_file, state, self.groups.parents)
 
     async def open(self) -> None:
         """Make what all containers share."""
         self.groups.open()
+        if not self.prefix6:  # it may have been switched off since
+            self._forward_no_more6()
         length = self.addresses.network.prefixlen
-        await self.worker.run(self.links.open_bridge, self.addresses.gateway, length)
+        await self.worker.run(
+            self.links.open_bridge, self.addresses.gateway, length, gateway6(self.addresses)
+        )
 
     async def close(self, *, remove: bool) -> None:
         """Let go of everything that is no container's; with `remove`, leave nothing on the node."""
         self.launcher.close()
+        self.kernel_log.close()
         await self.networks.close()
         self.layers.close()
+        self.volumes.close()
         try:
             if remove:
                 await self.lease.drop()
+                await self.worker.run(self.ways.clear)
+                for link in self.journal.load_uplinks():
+                    set_forwarding(link, on=False)
+                self._forward_no_more6()
                 await self.firewall.close()
                 await self.worker.run(self.links.close_bridge)
                 await trio.to_thread.run_sync(self.groups.close)
+                await self.layers.remove_all()
                 await trio.to_thread.run_sync(remove_tree, self._state_dir)
         finally:
             self.lease.close()
+            await self.worker.run(self.ways.close)
             await self.worker.run(self.links.close)
             await trio.to_thread.run_sync(self.worker.close)
+
+    def _forward_no_more6(self) -> None:
+        links = self.journal.load_uplinks6()
+        for link in links:
+            kernel_netns6.set_forwarding(link, on=False)
+        if links:
+            self.journal.save_uplinks6([])
+
+    def keep_network(self, network: str) -> None:
+        """The node's containers have these addresses from the next start on, too."""
+        path = f"{self._state_dir}/{NETWORK_FILE}"
+        Path(f"{path}.new").write_text(network)
+        os.replace(f"{path}.new", path)
 
     def context(self, record: Record) -> Context:
         """A context whose `save` keeps journal and context in step.
@@ -104,24 +163,25 @@ class Parts:
         return context
 
 
-def _choose_layers(settings: ContainerSettings) -> Layers:
-    lacking = kernel_loop.missing()
-    if settings.disk == "memory" or (settings.disk == "auto" and lacking):
-        return MemoryLayers()
-    if lacking:
-        raise PlatformError("unsupported", f"layers in images need {lacking}")
-    return ImageLayers(f"{settings.state_dir}/layers", settings.pool_disks)
+def usable_prefix(ipv6: str, prefix6: str) -> str:
+    """The prefix of version 6, if containers have any here."""
+    return "" if ipv6 == "off" or kernel_netns6.lacking() else prefix6
+
+
+def _kept_network(state: str) -> str:
+    """The network of the node's containers, if it is another one than that of its settings."""
+    try:
+        return Path(state, NETWORK_FILE).read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def lock_directory(path: str) -> int:
     """One engine per state directory; the lock ends with the process."""
     os.makedirs(path, mode=0o700, exist_ok=True)
-    fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return locks.take(f"{path}/lock")
     except BlockingIOError:
-        os.close(fd)
         raise PlatformError(
             "conflict", f"another container controller uses {path}", hint="end it: paas down"
         ) from None
-    return fd

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from paas.bundle import egress
 from paas.container import limits
 from paas.container.messages import ContainerSpec
 
@@ -28,6 +29,40 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     """Directory that becomes the root's read-only layer."""
     binds: tuple[tuple[str, str], ...] = ()
     """(host path, path inside): trees shown read-only on top of it."""
+    lowers: tuple[str, ...] = ()
+    """Where the base is a stack of layers: their directories, the uppermost first.  `lower` is then
+    the uppermost one.
+    """
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """Its directories, the uppermost first."""
+        return self.lowers or (self.lower,)
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True):
+    """What the container's tree is made of, as `filesystems` has prepared it."""
+
+    filesystem: str = "overlay"
+    """How base, bundle and writable layer become one tree: the name of a `filesystems` entry."""
+    device: str = ""
+    """Block device with the writable layer; empty: memory, or `clone`."""
+    clone: str = ""
+    """Host directory with a writable copy of the whole tree; empty: there is none."""
+    mount: str = ""
+    """Path, in the controller's process, of a mount of the device that is nowhere yet."""
+    content_uid_base: int = -1
+    """The layer has content already, whose owners are those of this range; -1: it is empty."""
+
+
+class LaunchVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """A persistent volume that is attached and to be mounted."""
+
+    device: str
+    path: str
+    """In the container."""
+    owners: str
+    """Path of a user namespace that maps as the container's; empty: there is none."""
 
 
 class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +90,17 @@ class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
     configuration: Any
     endpoints: dict[str, tuple[str, int]]
     ready_timeout_s: float
+    capabilities: tuple[str, ...] = ()
+    lowers: tuple[str, ...] = ()
+    """The base's directories, the uppermost first; `lower` is the first of them."""
+    files: Files = Files()
+    backend: str = "namespaces"
+    """Who makes the namespaces: a name of `backends`."""
+    volumes: tuple[LaunchVolume, ...] = ()
+    cwd: str = APP
+    """Where the command begins, in the container."""
+    resolver: str = ""
+    """Who is asked for the addresses of names; empty: nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +110,8 @@ class Assigned:
     uid_base: int
     address: str
     directory: str
+    gateway: str = ""
+    address6: str = ""
 
 
 def host_name(spec: ContainerSpec) -> str:
@@ -78,14 +126,17 @@ def endpoints(spec: ContainerSpec, address: str) -> dict[str, tuple[str, int]]:
 
 
 def environment(
-    spec: ContainerSpec, ports: Mapping[str, tuple[str, int]], name: str
+    spec: ContainerSpec, ports: Mapping[str, tuple[str, int]], name: str, address6: str = ""
 ) -> dict[str, str]:
     """What the component finds in its environment; the harness adds PAAS_SOCKET."""
     found = {"PATH": _PATH, "HOME": APP, "LANG": "C.UTF-8", "HOSTNAME": name, "TMPDIR": "/tmp"}
     found |= spec.environment
     found["PAAS_COMPONENT"] = spec.component
     for endpoint, (host, port) in ports.items():
-        found[f"PAAS_ENDPOINT_{endpoint.upper().replace('-', '_')}"] = f"{host}:{port}"
+        word = endpoint.upper().replace("-", "_")
+        found[f"PAAS_ENDPOINT_{word}"] = f"{host}:{port}"
+        if address6:
+            found[f"PAAS_ENDPOINT6_{word}"] = f"[{address6}]:{port}"
     return found
 
 
@@ -97,6 +148,8 @@ def launch_order(
     device: str,
     harness_entrances: Sequence[str],
     component_entrances: Sequence[str],
+    files: Files | None = None,
+    volumes: tuple[LaunchVolume, ...] = (),
 ) -> LaunchOrder:
     """The order for the template process."""
     ports = endpoints(spec, assigned.address)
@@ -106,7 +159,7 @@ def launch_order(
         incarnation=spec.incarnation,
         host_name=name,
         directory=assigned.directory,
-        lower=base.lower,
+        lower=base.stack[0],
         binds=base.binds,
         bundle_dir=spec.bundle_dir,
         hub_dir=spec.hub_dir,
@@ -118,9 +171,15 @@ def launch_order(
         harness_entrances=tuple(harness_entrances),
         component_entrances=tuple(component_entrances),
         command=spec.command,
-        environment=environment(spec, ports, name),
+        environment=environment(spec, ports, name, assigned.address6),
         protocol=spec.protocol,
         configuration=spec.configuration,
         endpoints=ports,
         ready_timeout_s=spec.ready_timeout_s,
+        capabilities=spec.capabilities,
+        lowers=base.stack,
+        files=files or Files(device=device),
+        volumes=volumes,
+        cwd=spec.directory or APP,
+        resolver=assigned.gateway if egress.has_names(spec.egress) else "",
     )

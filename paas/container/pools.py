@@ -1,4 +1,4 @@
-"""Things that take a while to make, kept ready: network namespaces and writable layers.
+"""Network namespaces kept ready (writable layers: `filesystems/images.py`).
 
 A pool is filled in the background and when a start finds it empty the thing is made there and then,
 so a pool changes how long a start takes and nothing else.  One that cannot be filled (a full disk,
@@ -12,18 +12,16 @@ import os
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import trio
 
 from paas.base.errors import PlatformError
-from paas.bundle.files import reporting_full_disk
 from paas.container import limits
 from paas.container.addresses import Addresses
-from paas.real import kernel_loop, kernel_netns
+from paas.real import kernel_netns
 from paas.real.kernel_firewall import Firewall
-from paas.real.kernel_loop import Disk
 from paas.real.kernel_netlink import Links
+from paas.real.kernel_netns6 import Inside6
 from paas.real.kernel_worker import Worker
 
 
@@ -34,11 +32,18 @@ class ReadyNetwork:
     fd: int
     link: str
     address: str
+    gateway: str
+    address6: str = ""
 
     def release(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def gateway6(addresses: Addresses) -> str:
+    """The bridge's address of version 6 with the length of its network's prefix; or empty."""
+    return addresses.twin(f"{addresses.gateway}/{addresses.network.prefixlen}")
 
 
 class NetworkPool:
@@ -52,7 +57,14 @@ class NetworkPool:
         addresses: Addresses,
         link_prefix: str,
         size: int,
+        *,
+        reach: str,
+        gateway_hardware: str = "",
     ) -> None:
+        """`reach`: a network to which containers have a way besides their node's own.
+        `gateway_hardware`: the bridge's hardware address, for IPv6."""
+        self._reach = reach
+        self._gateway_hardware = gateway_hardware
         self._worker = worker
         self._links = links
         self._firewall = firewall
@@ -61,6 +73,7 @@ class NetworkPool:
         self._size = size
         self._ready: deque[ReadyNetwork] = deque()
         self._wanted = trio.Event()
+        self._making = trio.Lock()
 
     def link_name(self, address: str) -> str:
         """The link's name tells the address: its place in the network, in base 16."""
@@ -92,32 +105,47 @@ class NetworkPool:
         made: list[ReadyNetwork] = []
         # A thing that was begun is finished and then undone: half a network has no owner.
         with trio.CancelScope(shield=True):
-            try:
-                while len(made) < count:
-                    made.append(await self._make_one())
-                await self._firewall.allow_source(*((n.link, n.address) for n in made))
-            except BaseException:
-                for network in made:
-                    await self._discard(network)
-                raise
+            async with self._making:
+                try:
+                    while len(made) < count:
+                        made.append(await self._make_one())
+                    await self._firewall.allow_source(*((n.link, n.address) for n in made))
+                except BaseException:
+                    for network in made:
+                        await self._discard(network)
+                    raise
         return made
 
     async def _make_one(self) -> ReadyNetwork:
         address = self._addresses.take()
         link = self.link_name(address)
+        inside6 = self._inside6(address)
         try:
             fd = await self._worker.run(
                 kernel_netns.make,
-                partial(self._links.connect, link),
+                partial(self._links.connect, link, address6=inside6.address if inside6 else ""),
                 address,
                 self._addresses.gateway,
-                str(self._addresses.network),
+                (str(self._addresses.network), self._reach),
+                inside6,
             )
         except BaseException:
-            await self._worker.run(self._links.disconnect, link)
-            self._addresses.give_back(address)
+            await self.remove(link, address)
             raise
-        return ReadyNetwork(fd, link, address)
+        address6 = inside6.address if inside6 else ""
+        return ReadyNetwork(fd, link, address, self._addresses.gateway, address6)
+
+    def _inside6(self, address: str) -> Inside6 | None:
+        """None where containers have no IPv6."""
+        twin = self._addresses.twin
+        if not self._addresses.prefix6:
+            return None
+        return Inside6(
+            address=twin(address),
+            gateway=twin(self._addresses.gateway),
+            hardware=self._gateway_hardware,
+            networks=(twin(str(self._addresses.network)), twin(self._reach)),
+        )
 
     async def _discard(self, network: ReadyNetwork) -> None:
         network.release()
@@ -126,90 +154,22 @@ class NetworkPool:
 
     async def remove(self, link: str, address: str) -> None:
         """Remove the link and free the address; repeating it changes nothing."""
-        await self._worker.run(self._links.disconnect, link)
+        await self._worker.run(self._links.disconnect, link, self._addresses.twin(address))
         self._addresses.give_back(address)
+
+    async def renumber(self, network: str) -> None:
+        """Take another network; raises `conflict` while a container has an address."""
+        async with self._making:
+            await self.close()
+            self._addresses.renumber(network)
+            await self._worker.run(
+                self._links.move_bridge,
+                self._addresses.gateway,
+                self._addresses.network.prefixlen,
+                gateway6(self._addresses),
+            )
+        self._wanted.set()
 
     async def close(self) -> None:
         while self._ready:
             await self._discard(self._ready.popleft())
-
-
-class Layers(Protocol):
-    """Where writable layers come from."""
-
-    async def take(self, size_bytes: int) -> Disk | None: ...
-
-    async def run(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class MemoryLayers:
-    """Layers are tmpfs, made by the container itself; nothing is needed beforehand."""
-
-    async def take(self, size_bytes: int) -> None:
-        return None
-
-    async def run(self) -> None:
-        await trio.sleep_forever()
-
-    def close(self) -> None:
-        return None
-
-
-class ImageLayers:
-    """File systems in sparse files; the sizes asked for most lately are kept ready."""
-
-    def __init__(self, directory: str, size: int) -> None:
-        self._directory = directory
-        self._size = size
-        self._ready: dict[int, deque[Disk]] = {}
-        self._wanted = trio.Event()
-        self._formatting = trio.Lock()
-        self._formatted: set[int] = set()
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-
-    async def take(self, size_bytes: int) -> Disk:
-        ready = self._ready.pop(size_bytes, deque())
-        self._ready[size_bytes] = ready  # now the one asked for most lately
-        while len(self._ready) > limits.POOL_DISK_SIZES:
-            for disk in self._ready.pop(next(iter(self._ready))):
-                disk.release()
-        self._wanted.set()
-        return ready.popleft() if ready else await self._make(size_bytes)
-
-    async def run(self) -> None:
-        """Keep the pool filled."""
-        while True:
-            self._wanted = trio.Event()
-            for size_bytes, ready in list(self._ready.items()):
-                if len(ready) < self._size:
-                    try:
-                        disk = await self._make(size_bytes)
-                    except (PlatformError, OSError):
-                        await trio.sleep(limits.POOL_RETRY_S)
-                        self._wanted.set()
-                        continue
-                    if self._ready.get(size_bytes) is ready:
-                        ready.append(disk)
-                        self._wanted.set()
-                    else:
-                        disk.release()
-            await self._wanted.wait()
-            await trio.sleep(limits.POOL_PAUSE_S)
-
-    async def _make(self, size_bytes: int) -> Disk:
-        blank = f"{self._directory}/blank-{size_bytes}.img"
-        with trio.CancelScope(shield=True), reporting_full_disk():
-            async with self._formatting:
-                if size_bytes not in self._formatted:
-                    await trio.to_thread.run_sync(kernel_loop.format_blank, blank, size_bytes)
-                    self._formatted.add(size_bytes)
-            return await trio.to_thread.run_sync(kernel_loop.make_disk, blank, self._directory)
-        raise AssertionError("a shielded scope is left by return only")
-
-    def close(self) -> None:
-        for ready in self._ready.values():
-            for disk in ready:
-                disk.release()
-        self._ready.clear()

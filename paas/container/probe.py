@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from paas.base.errors import PlatformError
-from paas.real import kernel_loop
+from paas.container.backends import lxc
+from paas.real import kernel_landlock, kernel_loop, kernel_netns6
 from paas.real.kernel_cgroups import choose, choose_io, read_mounts
 
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
@@ -61,8 +62,9 @@ def _overlay() -> Check:
     return Check(
         "overlayfs",
         ok,
-        "overlayfs is there" if ok else "the kernel has no overlayfs",
+        "overlayfs is there" if ok else "no overlayfs: bases are shown read-only (binds)",
         "load it: modprobe overlay",
+        False,
     )
 
 
@@ -111,10 +113,31 @@ def _has_filters() -> bool:
     return os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
 
 
+def _rules() -> Check:
+    generation = kernel_landlock.version()
+    ok = generation >= kernel_landlock.VERSION_MIN
+    detail = f"rules on files: Landlock {generation}" if ok else "no second wall (Landlock)"
+    cure = "a kernel since 5.19 with CONFIG_SECURITY_LANDLOCK; landlock in its parameter lsm="
+    return Check("landlock", ok, detail, cure, False)
+
+
 def _layers() -> Check:
     missing = kernel_loop.missing()
     detail = f"writable layers are kept in memory: no {missing}" if missing else "loop devices"
     return Check("layers", missing is None, detail, "apt install e2fsprogs; modprobe loop", False)
+
+
+def _ipv6() -> Check:
+    lacking = kernel_netns6.lacking()
+    detail = f"containers have no IPv6: {lacking}" if lacking else "IPv6"
+    cure = "switch it on, or set ipv6 to off: sysctl net.ipv6.conf.all.forwarding=1"
+    return Check("ipv6", not lacking, detail, cure, False)
+
+
+def _lxc() -> Check:
+    lacking = lxc.missing()
+    detail = f"the back end lxc would be refused: {lacking}" if lacking else "LXC's tools"
+    return Check("lxc", lacking is None, detail, "apt install lxc", False)
 
 
 def _interpreter() -> Check:
@@ -131,6 +154,9 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     _io,
     _packet_filter,
     _filters,
+    _rules,
     _layers,
+    _ipv6,
+    _lxc,
     _interpreter,
 )

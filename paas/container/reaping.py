@@ -51,6 +51,10 @@ class EndFacts:
     time_ms: int
     fenced: bool = False
     """It ended while the node had no right to run anything."""
+    memory_limit_bytes: int = 0
+    memory_peak_bytes: int = 0
+    victim: str = ""
+    """Whom the kernel says that it ended for want of memory."""
 
 
 def read_last_words(exit_file: bytes) -> LastWords | None:
@@ -103,7 +107,21 @@ def judge(component: str, incarnation: int, facts: EndFacts) -> Exited:
         out_of_memory=starved,
         time_ms=facts.time_ms,
         harness_log=facts.harness_log,
+        memory_limit_bytes=facts.memory_limit_bytes,
+        memory_peak_bytes=facts.memory_peak_bytes,
+        starved=_starved(facts, words) if starved else "",
     )
+
+
+def _starved(facts: EndFacts, words: LastWords | None) -> str:
+    """Whom the kernel ended for want of memory, as far as the facts tell."""
+    if facts.victim:
+        return facts.victim
+    if facts.harness_memory_kills:
+        return "harness"
+    if words is not None and words.signal == signals.SIGKILL:
+        return "main process"
+    return "another process of the component"
 
 
 def _reason(code: int | None, number: int | None) -> str:

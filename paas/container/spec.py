@@ -14,8 +14,9 @@ import msgspec
 
 from paas.base import ids
 from paas.base.errors import PlatformError, invalid
-from paas.container import limits
-from paas.container.messages import ContainerSpec, Limits
+from paas.bundle import egress
+from paas.container import limits, powers
+from paas.container.messages import BACK_ENDS, ContainerSpec, Limits
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENDPOINT = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -36,6 +37,9 @@ def check(spec: ContainerSpec, node: NodeLimits) -> ContainerSpec:
     """Return the specification, or raise `invalid` naming the field."""
     if not ids.is_id(spec.component):
         raise invalid("component", "an identifier of 40 hexadecimal digits")
+    _check_unicode(spec)
+    if spec.backend and spec.backend not in BACK_ENDS:
+        raise invalid("backend", f"one of {', '.join(BACK_ENDS)}, or empty: the node's")
     if spec.base not in node.bases:
         raise invalid("base", f"one of {', '.join(sorted(node.bases))}")
     for field in ("bundle_dir", "hub_dir"):
@@ -43,9 +47,11 @@ def check(spec: ContainerSpec, node: NodeLimits) -> ContainerSpec:
         if not path.startswith("/") or any(c in path for c in "\0,:\\"):
             raise invalid(field, "an absolute path without commas, colons and backslashes")
     _check_command(spec.command)
+    if spec.directory and (not spec.directory.startswith("/") or "\0" in spec.directory):
+        raise invalid("directory", "an absolute path without zero bytes")
     _check_environment(spec.environment)
     _check_endpoints(spec.endpoints)
-    _check_limits(spec.limits, node)
+    check_limits(spec.limits, node)
     if spec.hostname and (
         not _HOST_NAME.fullmatch(spec.hostname) or len(spec.hostname) > limits.HOST_NAME_LENGTH_MAX
     ):
@@ -53,7 +59,29 @@ def check(spec: ContainerSpec, node: NodeLimits) -> ContainerSpec:
     if not 0 < spec.ready_timeout_s <= limits.READY_TIMEOUT_S_MAX:
         raise invalid("ready_timeout_s", f"more than 0, at most {limits.READY_TIMEOUT_S_MAX:g}")
     _check_configuration(spec.configuration)
+    powers.check(spec.capabilities)
+    _check_outside(spec)
     return spec
+
+
+def _check_unicode(spec: ContainerSpec) -> None:
+    for field in spec.__struct_fields__:
+        try:
+            msgspec.msgpack.encode(getattr(spec, field))
+        except UnicodeEncodeError:
+            raise invalid(field, "text without halves of surrogate pairs") from None
+        except (OverflowError, TypeError):
+            continue  # no text; it has a check of its own
+
+
+def _check_outside(spec: ContainerSpec) -> None:
+    try:
+        egress.check(spec.egress)
+    except ValueError as exc:
+        raise invalid("egress", str(exc)) from None
+    for name, port in spec.published.items():
+        if name not in spec.endpoints or not 0 < port < 1 << 16:
+            raise invalid("published", "endpoints of the component, each to a port of the node")
 
 
 def _check_command(command: tuple[str, ...]) -> None:
@@ -98,12 +126,14 @@ def _check_endpoints(endpoints: dict[str, str]) -> None:
             raise invalid(f"endpoints.{name}", "a name of lower-case letters, digits and -")
 
 
-def _check_limits(wanted: Limits, node: NodeLimits) -> None:
+def check_limits(wanted: Limits, node: NodeLimits) -> None:
+    """Raise `invalid` naming the bound that this node cannot give."""
     bounds: tuple[tuple[str, float, float, float], ...] = (
         ("memory_bytes", wanted.memory_bytes, limits.MEMORY_BYTES_MIN, node.memory_bytes),
         ("cpu", wanted.cpu, limits.CPU_CORES_MIN, node.cpu),
         ("pids", wanted.pids, limits.PIDS_MIN, limits.PIDS_MAX),
         ("disk_bytes", wanted.disk_bytes, limits.DISK_BYTES_MIN, node.disk_bytes),
+        ("cpu_weight", wanted.cpu_weight, limits.CPU_WEIGHT_MIN, limits.CPU_WEIGHT_MAX),
     )
     for field, value, low, high in bounds:
         # Written so that NaN, which compares false with everything, is refused.

@@ -1,9 +1,9 @@
 """The file system of a container, as its first process builds it in its own mount namespace.
 
-    writable layer (device or memory)
-      └─ root: overlay of base and layer ── /app: overlay of bundle and layer
+    writable layer (device, memory, or a clone on Btrfs)
+      └─ root: base and layer, /app: bundle and layer, as `filesystems/views.py` combines them
            /dev: six devices, read-only    /proc: the container's, with the host's facts hidden
-           /tmp, /dev/shm: memory
+           /tmp, /run, /dev/shm: memory
 
 No path from outside is followed inside: whatever the base brings under the names that are mounted
 over must be a plain directory.  Everything ends with the namespace.  Called in the order of the
@@ -12,16 +12,17 @@ functions; `finish_proc` after the change of root.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
-from pathlib import Path
 
 from paas.container import limits
-from paas.container.plan import APP, LaunchOrder
-from paas.real import kernel_loop as loop
+from paas.container.filesystems import views
+from paas.container.plan import LaunchOrder
+from paas.container.volume_mounts import mount_volumes
 from paas.real import kernel_mounts as mounts
 
-ROOT = "root"
+ROOT = views.ROOT
+QUEUES = "/dev/mqueue"
 _NO_EFFECT = mounts.NO_SUID | mounts.NO_DEV
 DATA_ONLY = _NO_EFFECT | mounts.NO_EXEC
 _DEVICES = (
@@ -56,69 +57,69 @@ _PROC_MASKED_FILES = (
     "slabinfo",
     "sysrq-trigger",
     "timer_list",
+    "timer_stats",
     "vmallocinfo",
     "interrupts",
+    "iomem",
+    "ioports",
+    "mtrr",
+    "cmdline",
 )
 _PROC_MASKED_DIRECTORIES = ("acpi", "asound", "scsi", "driver", "pressure")
 _TERMINAL_GROUP = 5
 
 
 def build_layer(order: LaunchOrder) -> None:
-    """Mount the writable layer and make the directories of both overlays in it.
+    """Mount what the container writes to; how depends on the file system (`filesystems/views.py`).
 
     It is mounted over the container's own host directory, which nobody needs to reach by path from
     here on except for the mount point of the root.
     """
-    layer = order.directory
-    flags = _NO_EFFECT | mounts.NO_ATIME
-    if order.device:
-        mounts.mount(order.device, layer, "ext4", flags, loop.MOUNT_OPTIONS)
-    else:
-        mounts.mount("paas", layer, "tmpfs", flags, f"size={order.disk_bytes},mode=755")
-    for name in (ROOT, "upper", "work", "app-upper", "app-work"):
-        os.mkdir(f"{layer}/{name}", 0o755)
-    os.chown(f"{layer}/upper", order.uid_base, order.uid_base)
-    user = order.uid_base + limits.COMPONENT_UID
-    group = order.uid_base + limits.COMPONENT_GID
-    os.chown(f"{layer}/app-upper", user, group)
-    run = f"{layer}/upper/run"  # the harness makes the component's socket there
-    os.mkdir(run, 0o755)
-    os.chown(run, order.uid_base, order.uid_base)
-    etc = f"{layer}/upper/etc"
-    os.mkdir(etc, 0o755)
-    Path(etc, "hostname").write_text(f"{order.host_name}\n")
-    known = f"127.0.0.1 localhost\n{order.address} {order.host_name}\n"
-    Path(etc, "hosts").write_text(known)
-    for path in (etc, f"{etc}/hostname", f"{etc}/hosts"):
-        os.chown(path, order.uid_base, order.uid_base)
+    views.mount_layer(order)
 
 
 def build_root(order: LaunchOrder) -> None:
     """The container's tree: base, /app, /dev, /proc, /tmp."""
-    layer, root = order.directory, f"{order.directory}/{ROOT}"
-    mounts.overlay(order.lower, f"{layer}/upper", f"{layer}/work", root, _NO_EFFECT)
+    root = f"{order.directory}/{ROOT}"
+    views.mount_root(order)
+    _write_resolver(root, order.resolver)
     for name in ("app", "dev", "proc", "sys", "tmp", "run"):
         # A base may bring links of these names that lead elsewhere; then its container must fail,
         # not mount over whatever they point at.
-        _plain_directory(f"{root}/{name}")
+        views.plain_directory(f"{root}/{name}")
     for source, inside in order.binds:
         flags = mounts.READ_ONLY | _NO_EFFECT
+        views.plain_directory(f"{root}{inside}")
         mounts.bind(source, f"{root}{inside}", flags, recursive=True)
-    mounts.overlay(
-        order.bundle_dir, f"{layer}/app-upper", f"{layer}/app-work", f"{root}{APP}", _NO_EFFECT
-    )
+    views.mount_app(order)
     size = f"size={order.tmp_bytes}"
     mounts.mount("paas", f"{root}/tmp", "tmpfs", _NO_EFFECT, f"{size},mode=1777,nr_inodes=16384")
+    _build_run(f"{root}/run", order.uid_base)
     build_devices(f"{root}/dev", order.uid_base, size)
     mounts.mount("paas", f"{root}/proc", "proc", DATA_ONLY, "hidepid=2")
+    mount_volumes(order)
 
 
-def _plain_directory(path: str) -> None:
-    try:
-        os.mkdir(path, 0o755)
-    except FileExistsError:
-        if os.path.islink(path) or not os.path.isdir(path):
-            raise OSError(errno.ENOTDIR, f"the base's {os.path.basename(path)}") from None
+def _write_resolver(root: str, resolver: str) -> None:
+    """Who is asked for names: the node, for those that the manifest allows.  Else nobody."""
+    if not resolver:
+        return
+    views.plain_directory(f"{root}/etc")
+    path = f"{root}/etc/resolv.conf"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # a base may have it as a link, which would lead into the host
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, how, 0o644), "w") as file:
+        file.write(f"nameserver {resolver}\noptions timeout:3 attempts:2\n")
+
+
+def _build_run(run: str, uid_base: int) -> None:
+    """Memory: the harness makes the component's socket there, and nothing in it is worth keeping.
+
+    Whatever is secret belongs here or in /tmp: neither is on a disk, nor in a snapshot.
+    """
+    options = f"size={limits.RUN_BYTES_MAX},nr_inodes=1024,mode=755,uid={uid_base},gid={uid_base}"
+    mounts.mount("paas", run, "tmpfs", DATA_ONLY, options)
 
 
 def build_devices(dev: str, uid_base: int, size: str) -> None:
@@ -132,12 +133,21 @@ def build_devices(dev: str, uid_base: int, size: str) -> None:
     for name, target in _DEVICE_LINKS:
         os.symlink(target, f"{dev}/{name}")
     os.mkdir(f"{dev}/shm", 0o1777)
-    os.mkdir(f"{dev}/pts", 0o755)
+    for name in ("pts", "mqueue"):
+        os.mkdir(f"{dev}/{name}", 0o755)
     mounts.mount("paas", f"{dev}/shm", "tmpfs", DATA_ONLY, f"{size},mode=1777,nr_inodes=4096")
     group = uid_base + _TERMINAL_GROUP
     options = f"newinstance,ptmxmode=0666,mode=0620,gid={group},max=64"
     mounts.mount("paas", f"{dev}/pts", "devpts", mounts.NO_SUID | mounts.NO_EXEC, options)
     mounts.set_flags(dev, mounts.READ_ONLY | how)
+
+
+def mount_queues() -> None:
+    """Message queues of the IPC namespace that the caller is in, after the change of root.
+
+    Their files must have a path, or rules of Landlock could allow none of them (`walls.py`).
+    """
+    mounts.mount("paas", QUEUES, "mqueue", DATA_ONLY)
 
 
 def finish_proc() -> None:

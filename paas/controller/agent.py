@@ -30,6 +30,7 @@ import trio
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
 from paas.controller import adoption, limits
+from paas.controller.adjusting import Adjusting
 from paas.controller.alarms import Alarms
 from paas.controller.drainer import Drainer
 from paas.controller.instances import Instance
@@ -37,6 +38,7 @@ from paas.controller.keeper import Keeper, Surroundings
 from paas.controller.lifecycle import ENDED, ComponentState
 from paas.controller.loads import UNPLACED
 from paas.controller.messages import (
+    ComponentAdjusted,
     ComponentChanged,
     ComponentCreated,
     ComponentEnded,
@@ -102,6 +104,7 @@ class Controller:
         self._on_bug = on_bug
         self._on_trouble = on_trouble
         self._alarms = Alarms()
+        self.adjusting = Adjusting()
         self._around = Surroundings(
             node=node,
             state=state,
@@ -113,6 +116,7 @@ class Controller:
             inspect=self._inspect,
             resume=self._resume_keeper,
             alarms=self._alarms,
+            adjusting=self.adjusting,
             on_started=on_started,
             on_trouble=on_trouble,
         )
@@ -217,7 +221,10 @@ class Controller:
                 self._arrived(event)
             elif isinstance(event, StateReplaced):
                 self._state_replaced(event)
-            if isinstance(event, ComponentChanged | ComponentOrdered | ComponentForgotten):
+            if isinstance(
+                event,
+                ComponentChanged | ComponentOrdered | ComponentAdjusted | ComponentForgotten,
+            ):
                 self._changed(event.component)
             if isinstance(event, ComponentChanged) and event.state in ENDED:
                 self._end_monitors(event)
@@ -462,6 +469,11 @@ class Controller:
         keeper = self._keepers.get(component)
         started = None if keeper is None else keeper.started
         return None if started is None else started.pid
+
+    def is_ready(self, component: str) -> bool:
+        """Its harness says that it takes requests, frozen or not."""
+        keeper = self._keepers.get(component)
+        return keeper is not None and keeper.seen.phase == "available"
 
     def running(self) -> list[str]:
         """Components of this node whose containers run."""

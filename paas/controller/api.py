@@ -24,7 +24,7 @@ import trio
 from paas.base import ids
 from paas.base.errors import PlatformError, invalid
 from paas.bundle.manifest import from_plain
-from paas.controller import admission, commands, draining, instances, limits, messages
+from paas.controller import admission, commands, draining, instances, limits, messages, placing
 from paas.controller.agent import DOWN, Controller
 from paas.controller.figures import FigureBook
 from paas.controller.instances import Instance
@@ -34,7 +34,6 @@ from paas.controller.ports import LogTail, Remote
 from paas.controller.restarts import Outcome
 from paas.harness.messages import TERMINATE, Terminate
 from paas.rpc.dispatch import Context, Dispatcher
-from paas.scheduler.client import Scheduler
 from paas.scheduler.messages import NodeView, Request
 from paas.wire.registry import Nothing, P, R
 
@@ -81,7 +80,6 @@ class Api:
         self._state = controller.state
         self._log = controller.log
         self._near = neighbours
-        self._scheduler = Scheduler(neighbours.nodes)
         self._figures = FigureBook(controller, neighbours.remote)
 
     def register(self, dispatcher: Dispatcher) -> None:
@@ -208,10 +206,11 @@ class Api:
             count=params.count,
             constraints=tuple(params.constraints),
         )
-        choices = self._scheduler.place_on(self._state.loads.copy(), request)
+        names = instances.names_for(params.name, params.count)
+        nodes = placing.plan_creation(self._state, self._near.nodes(), request, names)
         return commands.CreateInstances(
             type=kind.full_name,
-            nodes=[choice.node for choice in choices],
+            nodes=nodes,
             name=params.name,
             configuration=params.configuration,
             groups=list(dict.fromkeys(params.groups)),

@@ -26,6 +26,7 @@ from paas.base.errors import PlatformError, invalid
 from paas.bundle import digest as digests
 from paas.bundle import limits, messages, signature
 from paas.bundle.agent import Copies
+from paas.bundle.arriving import Arriving
 from paas.bundle.build import manifest_of
 from paas.bundle.client import Fetcher, NoPeers, Peers
 from paas.bundle.state import (
@@ -85,8 +86,7 @@ class Bundles:
         self._state = state
         self._log = log
         self._users = users
-        self._uploads: dict[tuple[Peer, int], tuple[Incoming, int]] = {}
-        self._last = 0
+        self._arriving = Arriving(store, limits.BUNDLE_BYTES_MAX, PIECE_BYTES_MAX)
         self._alone = peers is None
         links = peers or NoPeers()
         self._fetcher = Fetcher(
@@ -129,8 +129,7 @@ class Bundles:
 
     def connection_closed(self, peer: Peer) -> None:
         """An upload ends with its connection."""
-        for key in [k for k in self._uploads if k[0] is peer]:
-            self._uploads.pop(key)[0].abort()
+        self._arriving.closed(peer)
 
     def collect(self) -> None:
         """At a start: note who refers to what, and remove blobs that the log does not know.
@@ -184,40 +183,22 @@ class Bundles:
 
     def _begin(self, params: messages.Begin, context: Context) -> messages.Begun:
         digest = digests.parse(params.digest)
-        if not 0 < params.size <= limits.BUNDLE_BYTES_MAX:
-            raise invalid("size", f"expected 1 to {limits.BUNDLE_BYTES_MAX} bytes", param="size")
+        self._arriving.check_size(params.size)
         if digest in self._state.bundles and self._store.has(digest):
             return messages.Begun(present=True)
-        self._last += 1
-        self._uploads[context.peer, self._last] = self._store.begin(params.size), params.size
-        return messages.Begun(present=False, upload=self._last)
+        upload = self._arriving.begin(context.peer, params.size)
+        return messages.Begun(present=False, upload=upload)
 
     def _append(self, params: messages.Append, context: Context) -> Nothing:
-        upload, _ = self._upload(context.peer, params.upload)
-        if params.offset != upload.size:
-            raise invalid("offset", f"expected {upload.size}, the next byte", param="offset")
-        if len(params.data) > PIECE_BYTES_MAX:
-            raise invalid("data", f"expected at most {PIECE_BYTES_MAX} bytes", param="data")
-        upload.write(params.data)
+        self._arriving.append(context.peer, params.upload, params.offset, params.data)
         return Nothing()
 
-    def _upload(self, peer: Peer, number: int) -> tuple[Incoming, int]:
-        try:
-            return self._uploads[peer, number]
-        except KeyError:
-            raise PlatformError(
-                "no-such-target", f"this connection has no upload {number}"
-            ) from None
-
     async def _commit(self, params: messages.Commit, context: Context) -> Nothing:
-        upload, size = self._upload(context.peer, params.upload)
-        del self._uploads[context.peer, params.upload]
         deadline = trio.current_time() + context.timeout_s - ANSWER_MARGIN_S
         digest = digests.parse(params.digest)
+        upload = self._arriving.take(context.peer, params.upload)
+        size = upload.size
         try:
-            if upload.size != size:
-                text = f"{upload.size} of the announced {size} bytes have come"
-                raise PlatformError("corrupt", text)
             made_by = signature.verify(params.signature, upload.prehash, self._state.trusted())
             self._copies.wanted(digest)
             await trio.to_thread.run_sync(partial(_keep, upload, digest))
@@ -251,8 +232,7 @@ class Bundles:
 
     async def _keep_copy(self, params: messages.Keep, context: Context) -> Nothing:
         digest = digests.parse(params.digest)
-        if not 0 < params.size <= limits.BUNDLE_BYTES_MAX:
-            raise invalid("size", f"expected 1 to {limits.BUNDLE_BYTES_MAX} bytes", param="size")
+        self._arriving.check_size(params.size)
         self._copies.wanted(digest)
         await self._fetcher.ensure(
             digest,

@@ -142,3 +142,27 @@ class EmptyNode(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str
     grace_s: float = 10.0
+
+
+@command(411)
+class ResizeInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """Give a component other bounds, in words of the manifest's section `limits`."""
+
+    component: str
+    limits: dict[str, Any]
+
+
+@command(412)
+class FreezeInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """From now on the component is to stand still, whatever runs it."""
+
+    component: str
+
+
+@command(413)
+class ThawInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """It is to go on.  `ready`: this incarnation was available when it was frozen."""
+
+    component: str
+    incarnation: int = 0
+    ready: bool = False

@@ -16,8 +16,9 @@ Platform document §4.6.3, §4.7.3.
 from __future__ import annotations
 
 from paas.bundle.manifest import Manifest
-from paas.container.messages import Limits
+from paas.container.messages import VolumeMount
 from paas.controller import limits
+from paas.controller.bounds import container_limits
 from paas.controller.component_types import ComponentType
 from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentEvent, ComponentState
@@ -49,9 +50,13 @@ DOUBT_CODES = frozenset({"unknown-outcome"})
 """It was asked, and the answer was lost."""
 
 
-def start_order(instance: Instance, kind: ComponentType, manifest: Manifest) -> StartOrder:
+def start_order(
+    instance: Instance,
+    kind: ComponentType,
+    manifest: Manifest,
+    volumes: tuple[VolumeMount, ...] = (),
+) -> StartOrder:
     """What the container controller is told."""
-    bounds = manifest.limits
     return StartOrder(
         component=instance.id,
         incarnation=instance.incarnation,
@@ -62,16 +67,15 @@ def start_order(instance: Instance, kind: ComponentType, manifest: Manifest) -> 
         environment=manifest.environment,
         configuration=instance.configuration,
         endpoints={name: end.protocol for name, end in manifest.endpoints.items()},
-        limits=Limits(
-            memory_bytes=bounds.memory,
-            cpu=bounds.cpu,
-            pids=bounds.pids,
-            disk_bytes=bounds.disk,
-            io_bytes_per_s=bounds.io,
-        ),
+        limits=container_limits(manifest, instance.resized),
         ready_timeout_s=manifest.supervision.ready_timeout,
         stop_grace_s=manifest.supervision.stop_timeout,
         hostname=host_name(instance),
+        volumes=volumes,
+        capabilities=manifest.component.capabilities,
+        egress=manifest.egress.allow,
+        published={n: end.publish for n, end in manifest.endpoints.items() if end.publish},
+        backend=manifest.component.backend,
     )
 
 

@@ -28,6 +28,7 @@ from paas.controller.steps import (
     Observed,
     Propose,
     Step,
+    Thaw,
     Wait,
     exited,
     when_connected,
@@ -58,6 +59,8 @@ def _stopping(instance: Instance, seen: Observed, now_s: float) -> Step:
         or seen.container_incarnation != instance.incarnation
     ):
         return exited(seen)
+    if seen.frozen:
+        return when_connected(seen, Thaw())
     if seen.killed_s is not None:
         again_s = seen.killed_s + limits.READY_MARGIN_S
         return Wait(again_s) if now_s < again_s else when_connected(seen, Kill())

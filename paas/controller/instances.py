@@ -79,6 +79,10 @@ class Instance(msgspec.Struct, kw_only=True):
     not_before_ms: int = 0
     """The next incarnation does not start before."""
     delay_s: float = 0.0
+    resized: dict[str, Any] = {}
+    """Bounds of its own, in place of those of its type's manifest (bounds.py)."""
+    frozen: bool = False
+    """It is to stand still, in this incarnation and the next ones, until somebody thaws it."""
 
     @property
     def ended(self) -> bool:

@@ -25,8 +25,11 @@ import trio
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock, Entropy
-from paas.controller import creating, ending, limits
+from paas.container.messages import Limits
+from paas.controller import creating, ending, limits, standing
+from paas.controller.adjusting import Adjusting
 from paas.controller.alarms import Alarms
+from paas.controller.bounds import container_limits
 from paas.controller.commands import ChangeInstance
 from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentState
@@ -45,14 +48,18 @@ from paas.controller.steps import (
     Clear,
     Container,
     Done,
+    Freeze,
     Inspect,
     Kill,
     Observed,
     Propose,
+    Resize,
     Start,
     Step,
+    Thaw,
     Wait,
 )
+from paas.controller.volumes import mounts_of
 from paas.harness.messages import STOP, Hello, PhaseChange, Stop
 
 _ENDINGS = frozenset(
@@ -83,6 +90,7 @@ class Surroundings:
     inspect: Callable[[], Awaitable[None]]
     resume: Callable[[Keeper], None]
     alarms: Alarms
+    adjusting: Adjusting
     on_started: Callable[[], None]
     on_trouble: Callable[[str, PlatformError], None]
 
@@ -167,6 +175,7 @@ class Keeper:
                     endpoints=fact.endpoints,
                 )
                 self._runs(started, fact.incarnation)
+                seen.frozen, seen.limits = fact.frozen, fact.limits
         else:
             exit_facts = fact.exit or ExitFacts(
                 component=fact.component, incarnation=fact.incarnation, reason=""
@@ -271,11 +280,12 @@ class Keeper:
             return ending.next_step(instance, self.seen, now_s)
         if instance.state is ComponentState.OFFLINE:
             return Wait()
-        return creating.next_step(instance, self._ready_timeout_s(instance), self.seen, now_s)
-
-    def _ready_timeout_s(self, instance: Instance) -> float:
         types = self._around.state.types
-        return types.manifest(types.resolve(instance.type)).supervision.ready_timeout
+        manifest = types.manifest(types.resolve(instance.type))
+        step = standing.next_step(instance, container_limits(manifest, instance.resized), self.seen)
+        if step is not None:
+            return step
+        return creating.next_step(instance, manifest.supervision.ready_timeout, self.seen, now_s)
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -292,9 +302,41 @@ class Keeper:
                 self.seen.kill_reason = self.seen.kill_reason or reason
                 await around.containers.kill(self.component)
                 self.seen.killed_s = trio.current_time()
+            case Resize(wanted):
+                await self._resize(wanted)
+            case Freeze():
+                await around.containers.freeze(self.component)
+                self.seen.frozen = True
+            case Thaw():
+                await around.containers.thaw(self.component)
+                self.seen.frozen = False
             case Inspect():
                 await around.inspect()
                 await trio.lowlevel.checkpoint()
+
+    async def _resize(self, wanted: Limits) -> None:
+        """Bounds that cannot be are told once; the next incarnation begins with them."""
+        async with self._around.adjusting.hold(self.component):
+            if self._wanted_limits() != wanted:
+                return  # others are wanted by now, and may be in force
+            try:
+                await self._around.containers.resize(self.component, wanted)
+            except PlatformError as error:
+                if error.code not in standing.REFUSALS:
+                    raise
+                self.seen.refused = wanted
+                self._around.on_trouble(self.component, error)
+            else:
+                self.seen.limits = wanted
+
+    def _wanted_limits(self) -> Limits | None:
+        state = self._around.state
+        instance = self._here(state.instances.get(self.component))
+        if instance is None:
+            return None
+        return container_limits(
+            state.types.manifest(state.types.resolve(instance.type)), instance.resized
+        )
 
     async def _clear(self) -> None:
         self.changes += 1
@@ -319,7 +361,9 @@ class Keeper:
         """Only waits for the container; that its component is ready is told by the harness."""
         around, incarnation = self._around, instance.incarnation
         kind = around.state.types.resolve(instance.type)
-        order = creating.start_order(instance, kind, around.state.types.manifest(kind))
+        manifest = around.state.types.manifest(kind)
+        volumes = mounts_of(around.state.volumes, instance, manifest)
+        order = creating.start_order(instance, kind, manifest, volumes)
         self.changes += 1
         self.seen.container = Container.UNKNOWN
         self.seen.container_incarnation = incarnation
@@ -336,6 +380,7 @@ class Keeper:
             else:
                 if self.seen.container is not Container.ENDED:  # it may have ended already
                     self._runs(started, incarnation)
+                    self.seen.limits = order.limits
             finally:
                 self._start_scope = None
                 self.changes += 1

@@ -14,20 +14,28 @@ other to refuse a plan that was overtaken by another one.  Architecture §7.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from paas.bundle.manifest import Manifest
+from paas.controller.bounds import declared
 from paas.scheduler.client import Load
 from paas.scheduler.messages import Needs
 
 UNPLACED = ""
+NOT_RESIZED: Mapping[str, Any] = MappingProxyType({})
 
 
-def needs_of(manifest: Manifest) -> Needs:
-    """What a component of this manifest may use at most."""
+def needs_of(manifest: Manifest, resized: Mapping[str, Any] = NOT_RESIZED) -> Needs:
+    """What a component of this manifest may use at most; `resized`: changed bounds of its own."""
+    bounds = declared(manifest, resized)
     return Needs(
-        memory_bytes=manifest.limits.memory,
-        cpu=manifest.limits.cpu,
-        disk_bytes=manifest.limits.disk,
+        memory_bytes=bounds.memory,
+        cpu=bounds.cpu,
+        disk_bytes=bounds.disk,
         base=manifest.component.base,
+        ports=tuple(sorted({end.publish for end in manifest.endpoints.values() if end.publish})),
     )
 
 

@@ -266,6 +266,68 @@ class TerminateHere(Params, frozen=True, kw_only=True):
     inputs: Any = {}
 
 
+class Resize(Params, frozen=True, kw_only=True):
+    """Give a component other bounds while it runs, in words of the manifest's section `limits`:
+    memory, cpu, pids, io, cpu_weight (the disk keeps its size).
+
+    They are in force when it answers, and hold over restarts.  Less memory than is in use is
+    refused (`conflict`), and nothing changes then.
+    """
+
+    component: str
+    limits: dict[str, Any]
+
+
+class Resized(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """All bounds of the component as they hold now: bytes, cores."""
+
+    component: str
+    limits: dict[str, Any]
+
+
+class Freeze(Params, frozen=True, kw_only=True):
+    """Stop a component where it is, until it is thawed: it is `unavailable`, reason `frozen`.
+
+    A call that names it waits until its own deadline; groups pass it over.
+    """
+
+    component: str
+
+
+class Thaw(Params, frozen=True, kw_only=True):
+    """Let a frozen component go on."""
+
+    component: str
+
+
+class Frozen(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """The component's state, and whether it stands still."""
+
+    component: str
+    state: str
+    frozen: bool
+
+
+class Why(Params, frozen=True, kw_only=True):
+    """Say why a component is as it is: how it ended, with the kernel's figures, and what follows.
+
+    `component` as in `controller.component`; it works for ended ones while they are remembered.
+    """
+
+    component: str
+
+
+class Explanation(Message, frozen=True, kw_only=True, omit_defaults=False):
+    """Sentences for people, the kernel's facts of its last end, and its newest log lines."""
+
+    component: str
+    state: str
+    reason: str
+    text: list[str]
+    facts: dict[str, Any]
+    log: list[str]
+
+
 REGISTER_TYPE = method(400, "controller.register_type", RegisterType, TypeName)
 UNREGISTER_TYPE = method(401, "controller.unregister_type", UnregisterType, Nothing)
 TYPES = method(402, "controller.types", ListTypes, Types)
@@ -283,6 +345,10 @@ FIGURES = method(413, "controller.figures", GetFigures, Figures, public=False)
 TERMINATE_HERE = method(
     414, "controller.terminate_here", TerminateHere, TerminateAnswer, public=False
 )
+FREEZE = method(415, "controller.freeze", Freeze, Frozen)
+THAW = method(416, "controller.thaw", Thaw, Frozen)
+RESIZE = method(426, "controller.resize", Resize, Resized)
+WHY = method(427, "controller.why", Why, Explanation)
 DRAIN_NODE = method(419, "nodes.drain", DrainNode, Drained)
 
 
@@ -368,6 +434,12 @@ class ComponentOrdered(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_
     component: str
     mode: str
     grace_s: float
+
+
+class ComponentAdjusted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component has other bounds, or is to stand still or to go on, from now on."""
+
+    component: str
 
 
 class ComponentForgotten(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from paas.base import ids
 from paas.base.errors import PlatformError
 from paas.controller import limits
@@ -21,6 +23,7 @@ from paas.controller.instances import Instance
 from paas.controller.loads import UNPLACED, needs_of
 from paas.controller.ports import Ring
 from paas.controller.state import ControllerState
+from paas.controller.volumes import Place, constraints, place_of
 from paas.scheduler.client import Load, Scheduler
 from paas.scheduler.messages import NodeView, Request
 
@@ -54,9 +57,45 @@ def request_for(state: ControllerState, instance: Instance) -> Request:
     kind = state.types.resolve(instance.type)
     return Request(
         type=instance.type,
-        needs=needs_of(state.types.manifest(kind)),
-        constraints=tuple(instance.constraints),
+        needs=needs_of(state.types.manifest(kind), instance.resized),
+        constraints=(*instance.constraints, *constraints(volumes_of(state, instance))),
     )
+
+
+def volumes_of(state: ControllerState, instance: Instance) -> Place:
+    """Where its volumes let it be."""
+    manifest = state.types.manifest(state.types.resolve(instance.type))
+    return place_of(state.volumes, instance.id, instance.name, manifest)
+
+
+def plan_creation(
+    state: ControllerState, nodes: Sequence[NodeView], request: Request, names: Sequence[str]
+) -> list[str]:
+    """A node for each of these new components of one type; raises `no-placement`."""
+    manifest = state.types.manifest(state.types.resolve(request.type))
+    scheduler, loads = Scheduler(lambda: nodes), state.loads.copy()
+    if not manifest.volumes:
+        return [choice.node for choice in scheduler.place_on(loads, request)]
+    chosen = []
+    for name in names:  # each where its own volumes are
+        place = place_of(state.volumes, "", name, manifest)
+        if place.waits:
+            raise PlatformError("no-placement", f"{name}: {place.waits}")
+        wanted = (*request.constraints, *constraints(place))
+        one = structs.replace(request, count=1, constraints=wanted)
+        try:
+            chosen.append(scheduler.place_on(loads, one)[0].node)
+        except PlatformError as error:
+            raise _with_volumes(error, place) from None
+    return chosen
+
+
+def _with_volumes(error: PlatformError, place: Place) -> PlatformError:
+    """The same error, which also says that volumes are the reason why only one node will do."""
+    if not place.node or error.code != "no-placement":
+        return error
+    text = f"its volumes are on {place.node}: {error.message}"
+    return PlatformError(error.code, text, hint=error.hint, **error.data)
 
 
 def plan(
@@ -71,7 +110,11 @@ def plan(
     for instance, epoch in waiting(state, node, ring):
         if len(orders) >= limits.PLACING_BATCH_MAX:
             break
-        chosen, reason = _choose(scheduler, loads, refused, request_for(state, instance))
+        place = volumes_of(state, instance)
+        if place.waits:
+            chosen, reason = "", (NO_PLACEMENT + place.waits)[: limits.REASON_LENGTH_MAX]
+        else:
+            chosen, reason = _choose(scheduler, loads, refused, request_for(state, instance), place)
         order = PlaceInstance(
             component=instance.id,
             incarnation=instance.incarnation,
@@ -92,6 +135,7 @@ def _choose(
     loads: dict[str, Load],
     refused: dict[tuple[str, tuple[str, ...]], str],
     request: Request,
+    place: Place,
 ) -> tuple[str, str]:
     """A node, or why there is none."""
     same = (request.type, request.constraints)
@@ -99,5 +143,6 @@ def _choose(
         try:
             return scheduler.place_on(loads, request)[0].node, ""
         except PlatformError as error:
-            refused[same] = (NO_PLACEMENT + error.message)[: limits.REASON_LENGTH_MAX]
+            text = NO_PLACEMENT + _with_volumes(error, place).message
+            refused[same] = text[: limits.REASON_LENGTH_MAX]
     return "", refused[same]

@@ -11,6 +11,8 @@ from paas.rpc.dispatch import Rule
 _BOTH = Rule(frozenset({"operator", "component"}))
 _OPERATOR = Rule(frozenset({"operator"}))
 _HUB = Rule(frozenset({"hub"}))
+_OPERATOR_OR_HUB = Rule(frozenset({"operator", "hub"}))
+"""An operator asks any hub, which passes it on to the hub of the component's node."""
 
 POLICY = {
     "controller.register_type": _OPERATOR,
@@ -25,6 +27,10 @@ POLICY = {
     "controller.monitor": _BOTH,
     "controller.link": _BOTH,
     "controller.unlink": _BOTH,
+    "controller.resize": _OPERATOR_OR_HUB,
+    "controller.freeze": _OPERATOR_OR_HUB,
+    "controller.thaw": _OPERATOR_OR_HUB,
+    "controller.why": _BOTH,
     "controller.figures": _HUB,
     "controller.terminate_here": _HUB,
     "cluster.status": _BOTH,

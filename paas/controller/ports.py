@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from paas.container.messages import Limits
+from paas.container.messages import Limits, VolumeMount
 from paas.harness.messages import Event
 from paas.rpc.peer import Peer
 from paas.wire.registry import Method, P, R
@@ -37,6 +37,14 @@ class StartOrder(msgspec.Struct, frozen=True, kw_only=True):
     ready_timeout_s: float
     stop_grace_s: float
     hostname: str
+    capabilities: tuple[str, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    egress: tuple[str, ...] = ()
+    published: dict[str, int] = {}
+    """Endpoint to port of the node."""
+    directory: str = ""
+    """Where the command begins; empty: where the bundle is."""
+    backend: str = ""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +67,10 @@ class ExitFacts(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     oom: bool = False
     time_ms: int = 0
+    memory_limit: int = 0
+    memory_peak: int = 0
+    starved: str = ""
+    """With `oom`: the bound and the most that was used, in bytes, and whom the kernel ended."""
 
 
 class ContainerFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +84,9 @@ class ContainerFact(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     endpoints: dict[str, dict[str, Any]] = {}
     exit: ExitFacts | None = None
+    frozen: bool = False
+    limits: Limits | None = None
+    """The bounds in force; None: not known."""
 
 
 class Containers(Protocol):
@@ -83,6 +98,18 @@ class Containers(Protocol):
 
     async def destroy(self, component: str) -> None:
         """Returns when nothing is left of it."""
+        ...
+
+    async def resize(self, component: str, wanted: Limits) -> None:
+        """Returns when the bounds are in force; `conflict` when more is in use."""
+        ...
+
+    async def freeze(self, component: str) -> None:
+        """Returns when nothing of the component moves; `timeout` when it cannot be stopped."""
+        ...
+
+    async def thaw(self, component: str) -> None:
+        """It goes on; one that is not frozen is no error."""
         ...
 
     async def stats(self, components: list[str]) -> dict[str, dict[str, Any]]:

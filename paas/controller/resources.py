@@ -8,8 +8,10 @@ The path is of this pair of components and ends with either; who comes back asks
 Members of other applications count only if their type exposes the pseudo operation `endpoints` to
 the asker's, and the requirement is of their application (`paas.bundle.manifest_terms`).
 
-Members on the asker's own node are chosen.  The addresses of containers mean something on their own
-node only: where all members are on others, the answer is a refusal that names these nodes.
+An endpoint whose scope is `node` is offered to components of its node only.  Members on the asker's
+own node come first.  A path to another node is opened at both of its ends:
+here, and by the hub of that node (`network.open`), which judges by its own copy of the manifests.
+A member whose node does not answer is left out; that nobody is left is an error that says why.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ from paas.controller.component_types import ComponentType
 from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentState
 from paas.controller.state import ControllerState
+from paas.network.messages import OPEN, FarPath, OpenEnd
 from paas.rpc.dispatch import Context, Dispatcher
-from paas.wire.registry import Message, Params, method
+from paas.wire.registry import Message, Nothing, Params, method
 
 ENDPOINTS = "endpoints"
 """The pseudo operation of who opens network paths to a component."""
+
+PROVIDERS_MAX = 32
+"""So many members on other nodes are offered to one who asks; each costs a request."""
 
 
 class Resolve(Params, frozen=True, kw_only=True):
@@ -45,6 +51,8 @@ class Endpoint(Message, frozen=True, kw_only=True, omit_defaults=False):
     host: str
     port: int
     component: str = ""
+    host6: str | msgspec.UnsetType = msgspec.UNSET
+    """The same by IPv6; missing: the component has none."""
 
 
 class Resource(Message, frozen=True, kw_only=True, omit_defaults=False):
@@ -69,16 +77,26 @@ class Paths(Protocol):
     async def grant(self, source: str, target: str, port: int) -> None: ...
 
 
-class Resources:
-    """The handler of `resource.resolve`."""
+class Far(Protocol):
+    """Paths to other nodes: `paas.network.agent.Network`."""
 
-    def __init__(self, state: ControllerState, groups: Groups, paths: Paths) -> None:
+    async def open(self, path: FarPath, endpoint: str, requirement: str) -> None: ...
+
+    async def admit(self, path: FarPath) -> str: ...
+
+
+class Resources:
+    """The handlers of `resource.resolve` and, for other hubs, of `network.open`."""
+
+    def __init__(self, state: ControllerState, groups: Groups, paths: Paths, far: Far) -> None:
         self._state = state
         self._groups = groups
         self._paths = paths
+        self._far = far
 
     def register(self, dispatcher: Dispatcher) -> None:
         dispatcher.task(RESOLVE, self._resolve)
+        dispatcher.task(OPEN, self._open)
 
     async def _resolve(self, params: Resolve, context: Context) -> Resource:
         component = context.peer.info.get("component")
@@ -93,24 +111,58 @@ class Resources:
                 f"the manifest of {asker.type} does not require {params.name!r}",
                 hint=f'declare it: [requires.{params.name}] group = "…"',
             )
+        providers = self._providers(kind, requirement)
+        near = [provider for provider in providers if provider.node == asker.node]
+        far = [provider for provider in providers if provider.node != asker.node]
         found: list[Endpoint] = []
-        for provider in self._near(asker, kind, requirement):
-            for endpoint in provider.endpoints.values():
+        for provider in near:
+            for _, endpoint in self._offered(provider, "node", "cluster", "internet"):
                 await self._paths.grant(asker.id, provider.id, endpoint["port"])
-                found.append(
-                    Endpoint(
-                        protocol=endpoint["protocol"],
-                        host=endpoint["host"],
-                        port=endpoint["port"],
-                        component=provider.id,
-                    )
-                )
+                found.append(_endpoint(provider, endpoint))
+        found += await self._open_far(asker, far[:PROVIDERS_MAX], params.name, bool(found))
         return Resource(endpoints=found)
 
-    def _near(
-        self, asker: Instance, kind: ComponentType, requirement: Requirement
-    ) -> list[Instance]:
-        """The available members on the asker's node; raises if there are others only."""
+    async def _open_far(
+        self, asker: Instance, providers: list[Instance], requirement: str, others: bool
+    ) -> list[Endpoint]:
+        """Endpoints on other nodes; raises why there are none, unless there are `others`."""
+        # Records change while other nodes are asked: what is wanted is written down before.
+        wanted = [
+            (_path(asker, provider, endpoint), name, _endpoint(provider, endpoint))
+            for provider in providers
+            for name, endpoint in self._offered(provider, "cluster", "internet")
+        ]
+        found: list[Endpoint] = []
+        failed: PlatformError | None = None
+        for path, name, endpoint in wanted:
+            try:
+                await self._far.open(path, name, requirement)
+            except PlatformError as exc:
+                failed = exc
+            else:
+                found.append(endpoint)
+        if failed is not None and not found and not others:
+            nodes = sorted({path.peer_node for path, _, _ in wanted})
+            raise PlatformError(
+                "not-available",
+                f"the members are on {', '.join(nodes)}, to which no path could be opened:"
+                f" {failed.message}",
+                hint=failed.hint or "look at: paas nodes",
+                nodes=nodes,
+            ) from failed
+        return found
+
+    def _offered(self, provider: Instance, *scopes: str) -> list[tuple[str, dict[str, Any]]]:
+        """Its endpoints that have one of these scopes."""
+        manifest = self._state.types.manifest(self._state.types.resolve(provider.type))
+        return [
+            (name, endpoint)
+            for name, endpoint in provider.endpoints.items()
+            if name in manifest.endpoints and manifest.endpoints[name].scope in scopes
+        ]
+
+    def _providers(self, kind: ComponentType, requirement: Requirement) -> list[Instance]:
+        """The available members that the asker's type may reach; raises if it may reach none."""
         group = requirement.group
         members = [self._state.instances.get(member) for member in self._groups.members(group)]
         ready = [i for i in members if i is not None and i.state is ComponentState.AVAILABLE]
@@ -118,25 +170,13 @@ class Resources:
         if ready and not allowed:
             raise PlatformError(
                 "denied",
-                f"the members of {group} are of other applications than {asker.type}, and do not"
-                f" expose {ENDPOINTS!r} to it",
+                f"the members of {group} are of other applications than {kind.full_name}, and do"
+                f" not expose {ENDPOINTS!r} to it",
                 hint=f'in their manifest: [exposes.…] operations = ["{ENDPOINTS}"], to = […]',
                 group=group,
                 types=sorted({i.type for i in ready}),
             )
-        ready = allowed
-        near = [i for i in ready if i.node == asker.node]
-        if ready and not near:
-            nodes = sorted({i.node for i in ready})
-            raise PlatformError(
-                "not-available",
-                f"the members of {group} are on {', '.join(nodes)}: there is no network path from"
-                f" {asker.node} to components of other nodes",
-                hint=f"create one on {asker.node}, or call the group through the hub",
-                group=group,
-                nodes=nodes,
-            )
-        return near
+        return allowed
 
     def _allows(self, kind: ComponentType, provider: Instance, requirement: Requirement) -> bool:
         types = self._state.types
@@ -146,3 +186,61 @@ class Resources:
             return True
         wanted = requirement.application in ("", target.component.application)
         return wanted and terms.exposes(ENDPOINTS, "")
+
+    # -- for the hub of another node -------------------------------------------------------------
+
+    async def _open(self, params: OpenEnd, context: Context) -> Nothing:
+        """The end of a path at its target.  What this node does not know (yet) is a `conflict`."""
+        source = self._state.instances.get(params.source)
+        target = self._state.instances.get(params.target)
+        if source is None or target is None or source.node != context.peer.info.get("node"):
+            raise PlatformError("conflict", "the ends of the path are not known here like this")
+        endpoint = dict(self._offered(target, "cluster", "internet")).get(params.endpoint)
+        if endpoint is None:
+            raise PlatformError("conflict", f"{target.id[:8]} has no endpoint {params.endpoint!r}")
+        self._judge(source, target, params.requirement)
+        await self._far.admit(
+            FarPath(
+                component=target.id,
+                incarnation=params.target_incarnation,
+                end="target",
+                peer=source.id,
+                peer_incarnation=params.source_incarnation,
+                peer_node=source.node,
+                peer_address=params.address,
+                port=endpoint["port"],
+            )
+        )
+        return Nothing()
+
+    def _judge(self, source: Instance, target: Instance, name: str) -> None:
+        """By both manifests, as the other node should have done."""
+        kind = self._state.types.resolve(source.type)
+        requirement = self._state.types.manifest(kind).requires.get(name)
+        if requirement is None or target.id not in self._groups.members(requirement.group):
+            raise PlatformError("denied", f"{source.type} does not require {target.id[:8]}")
+        if not self._allows(kind, target, requirement):
+            raise PlatformError("denied", f"{target.type} does not expose {ENDPOINTS!r}")
+
+
+def _path(asker: Instance, provider: Instance, endpoint: dict[str, Any]) -> FarPath:
+    return FarPath(
+        component=asker.id,
+        incarnation=asker.incarnation,
+        end="source",
+        peer=provider.id,
+        peer_incarnation=provider.incarnation,
+        peer_node=provider.node,
+        peer_address=endpoint["host"],
+        port=endpoint["port"],
+    )
+
+
+def _endpoint(provider: Instance, endpoint: dict[str, Any]) -> Endpoint:
+    return Endpoint(
+        protocol=endpoint["protocol"],
+        host=endpoint["host"],
+        port=endpoint["port"],
+        component=provider.id,
+        host6=endpoint.get("host6") or msgspec.UNSET,
+    )

@@ -28,6 +28,7 @@ from paas.controller.component_types import ComponentType, ComponentTypes
 from paas.controller.instances import Instance, Instances, derived_id, names_for
 from paas.controller.lifecycle import COMPONENT, PRESENT, RUNNING, ComponentEvent, ComponentState
 from paas.controller.links import Links
+from paas.controller.living import LivingCommands
 from paas.controller.loads import UNPLACED, Loads, needs_of
 from paas.controller.messages import (
     ComponentChanged,
@@ -41,6 +42,7 @@ from paas.controller.messages import (
     TypeUnregistered,
 )
 from paas.controller.restarts import Outcome
+from paas.controller.volumes import Volumes, check_creation, check_places
 from paas.node.messages import NodeChanged
 from paas.raft.machine import Context
 
@@ -58,9 +60,12 @@ class ControllerState:
         self.instances = Instances()
         self.links = Links()
         self.loads = Loads()
+        self.volumes: Volumes | None = None
+        """The section of that name, to be asked; nothing of it is kept here."""
         self.drains: dict[str, float] = {}
         """Nodes that are to be emptied, and the time that their components get to end."""
         self._requests: dict[str, list[str]] = {}  # request -> ids, oldest first
+        self.living = LivingCommands(self, self._living, self._move)
         self.commands: Mapping[type, Callable[[Any, Any], Any]] = {
             commands.RegisterType: self._register_type,
             commands.UnregisterType: self._unregister_type,
@@ -73,6 +78,7 @@ class ControllerState:
             commands.PlaceInstance: self._place,
             commands.MoveInstance: self._move_away,
             commands.EmptyNode: self._empty,
+            **self.living.commands,
         }
 
     def react(self, event: Any, ctx: Any) -> None:
@@ -129,8 +135,11 @@ class ControllerState:
         admission.check_links(cmd.links, len(cmd.nodes), self.links, self._living)
         names = names_for(cmd.name, len(cmd.nodes))
         admission.check_names(names, self.instances)
-        needs = needs_of(self.types.manifest(kind))
-        admission.check_room(ctx.sections, self.loads, kind.full_name, needs, cmd.nodes)
+        manifest = self.types.manifest(kind)
+        admission.check_room(
+            ctx.sections, self.loads, kind.full_name, needs_of(manifest), cmd.nodes
+        )
+        check_creation(ctx.sections, manifest, names, cmd.nodes)
         created: list[str] = []
         counter = 0
         for name, node in zip(names, cmd.nodes, strict=True):
@@ -202,7 +211,8 @@ class ControllerState:
         kind = self.types.resolve(instance.type)
         instance.node = node
         instance.unplaced = ""
-        self.loads.put(instance.id, node, instance.type, needs_of(self.types.manifest(kind)))
+        needs = needs_of(self.types.manifest(kind), instance.resized)
+        self.loads.put(instance.id, node, instance.type, needs)
 
     def _place(self, cmd: commands.PlaceInstance, ctx: Context) -> dict[str, Any]:
         instance = self._get(cmd.component)
@@ -213,8 +223,10 @@ class ControllerState:
         if not cmd.node:
             instance.unplaced = cmd.reason[: limits.REASON_LENGTH_MAX]
             return {}
-        needs = needs_of(self.types.manifest(self.types.resolve(instance.type)))
+        manifest = self.types.manifest(self.types.resolve(instance.type))
+        needs = needs_of(manifest, instance.resized)
         admission.check_room(ctx.sections, self.loads, instance.type, needs, [cmd.node])
+        check_places(ctx.sections, manifest, [(instance.id, instance.name, cmd.node)])
         self._put(instance, cmd.node)
         ctx.emit(
             ComponentPlaced(
@@ -478,6 +490,7 @@ class ControllerState:
         """It has ended for good."""
         self.links.drop(instance.id)
         self.loads.drop(instance.id)
+        self.living.frozen.pop(instance.id, None)
         self.instances.end(instance)
         self._sweep(ctx)
 
@@ -548,10 +561,12 @@ class ControllerState:
         self.links.restore(plain["links"])
         self._requests = {request: list(created) for request, created in plain["requests"]}
         self.drains = dict(plain.get("drains", {}))
+        self.living.restored()
         self.loads = Loads()
         for instance in self.instances:
             if not instance.ended:
-                needs = needs_of(self.types.manifest(self.types.resolve(instance.type)))
+                manifest = self.types.manifest(self.types.resolve(instance.type))
+                needs = needs_of(manifest, instance.resized)
                 self.loads.put(instance.id, instance.node, instance.type, needs)
 
 

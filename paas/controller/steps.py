@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from paas.container.messages import Limits
 from paas.controller.lifecycle import ComponentEvent
 from paas.controller.ports import ExitFacts, Started
 from paas.controller.restarts import NODE_LOST, NOT_READY, fatal, typed_reason
@@ -58,13 +59,19 @@ class Observed:
     stop_grace_s: float = math.inf
     killed_s: float | None = None
     kill_reason: str = ""
+    frozen: bool = False
+    limits: Limits | None = None
+    """The bounds in force, where they are known."""
+    refused: Limits | None = None
+    """Bounds that this container cannot be given."""
 
     def begin(self, now_s: float, delay_s: float) -> None:
         """A new incarnation: nothing is known of its harness, nothing was asked of it yet."""
         self.started = self.exit = None
         self.attached = self.was_ready = False
         self.phase = self.phase_reason = self.start_error = self.kill_reason = ""
-        self.start_fatal = False
+        self.start_fatal = self.frozen = False
+        self.limits = self.refused = None
         self.stop_sent_s = self.killed_s = None
         self.stop_grace_s = math.inf
         self.not_before_s = now_s + delay_s
@@ -124,6 +131,23 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """Have the container controller put other bounds in force."""
+
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Have everything of the component stopped where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Have it go on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Clear:
     """Have the container controller remove what is left."""
 
@@ -138,7 +162,12 @@ class Done:
     """Nothing will ever have to be done again."""
 
 
-Step: TypeAlias = Wait | Start | Propose | AskStop | Kill | Clear | Inspect | Done
+Step: TypeAlias = (
+    Wait | Start | Propose | AskStop | Kill | Resize | Freeze | Thaw | Clear | Inspect | Done
+)
+
+
+_OOM_FACTS = ("memory_limit", "memory_peak", "starved")
 
 
 def exited(seen: Observed) -> Propose:
@@ -149,6 +178,8 @@ def exited(seen: Observed) -> Propose:
         facts = {key: value for key, value in kept.items() if value is not None}
         if seen.exit.oom:
             facts["oom"] = True
+            more = {name: getattr(seen.exit, name) for name in _OOM_FACTS}
+            facts |= {name: value for name, value in more.items() if value}
     reason = seen.exit_reason()
     return Propose(
         event=ComponentEvent.EXITED,

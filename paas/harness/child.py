@@ -1,7 +1,8 @@
 """The component's process: start, signal, kill, reap (platform document §4.6.2).
 
-The child gives up what the harness has, in this order: control group (its own leaf), every
-descriptor but 0-3, session, user, new privileges, system calls; then it becomes the program.  What
+The child gives up what the harness has, in this order: control group (its own leaf),
+files outside its rules, every descriptor but 0-3, session, user and capabilities, new privileges,
+system calls; then it becomes the program.  What
 goes wrong on the way is written to a pipe that a successful execve closes.
 
 Descriptors of the component: 0 /dev/null, 1 and 2 pipes to the harness, 3 one end of a connected
@@ -18,6 +19,7 @@ from typing import NoReturn
 
 from paas.harness.settings import Handoff
 from paas.real import kernel_capabilities as power
+from paas.real import kernel_landlock as landlock
 
 CHANNEL_FD = 3
 _ERROR_FD = 4
@@ -73,13 +75,16 @@ def _become(
     try:
         for fd in handoff.cgroup_fds:
             os.write(fd, b"0")
+        if handoff.rules_fd >= 0:
+            landlock.restrict(handoff.rules_fd, landlock.version())
         _arrange_descriptors(standard, error_fd, -1 if channel is None else channel.fileno())
         error_fd = _ERROR_FD
         os.setsid()
         _reset_signals()
         os.chdir(handoff.cwd)
         if (os.getuid(), os.getgid()) != (handoff.component_uid, handoff.component_gid):
-            power.become(handoff.component_uid, handoff.component_gid)
+            ids = (handoff.component_uid, handoff.component_gid)
+            power.become(*ids, handoff.capabilities)
         if handoff.seccomp_program:
             power.no_new_privileges()
             power.install_filter(handoff.seccomp_program)

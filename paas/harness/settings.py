@@ -15,10 +15,12 @@ Descriptors are numbers of this very process, all close-on-exec:
     cgroup_fds         the entrances of the component's own control group, one per hierarchy; the
                        child that becomes the component (one thread) writes b"0" to each, then
                        executes it
+    rules_fd           rules of Landlock, which the child lays on itself; -1 where there are none
 
-Pid 1 is uid 0 of the container's user namespace with exactly CAP_SETUID, CAP_SETGID and CAP_KILL.
-The child gives them up by becoming `component_uid`/`component_gid` (setgroups([]) first), then
-installs `seccomp_program` (`paas.real.kernel_capabilities.install_filter`) and executes `command`.
+Pid 1 is uid 0 of the container's user namespace with exactly CAP_SETUID, CAP_SETGID and CAP_KILL in
+force; `capabilities` are permitted besides.  The child takes the rules, gives up its power by
+becoming `component_uid`/`component_gid` with `capabilities` (setgroups([]) first), then installs
+`seccomp_program` (`paas.real.kernel_capabilities.install_filter`) and executes `command`.
 """
 
 from __future__ import annotations
@@ -59,3 +61,7 @@ class Handoff:
     ready_timeout_s: float
     incarnation: int = 1
     log: LogSettings = field(default_factory=LogSettings)
+    capabilities: tuple[int, ...] = ()
+    """Numbers of what pid 1 keeps in reserve for the component, and the component is given."""
+    rules_fd: int = -1
+    """Rules of Landlock for the component (`paas.real.kernel_landlock`); -1: none."""

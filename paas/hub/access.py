@@ -39,11 +39,16 @@ READABLE = frozenset(
         *("controller.types", "controller.type", "controller.components", "controller.component"),
         *("controller.why", "controller.plan", "controller.monitor"),
         *("cluster.status", "cluster.members", "nodes.list", "nodes.show"),
-        *("log.query", "log.follow", "bundle.list", "trace.query"),
+        *("log.query", "log.follow", "bundle.list", "trace.query", "image.list", "image.show"),
     }
 )
 
-CHANNEL = frozenset({"hub.watch", "controller.monitor", "log.follow"})
+CHANNEL = frozenset(
+    {
+        *("hub.watch", "controller.monitor", "log.follow"),
+        *("controller.exec", "controller.connect", "controller.files"),
+    }
+)
 """Methods that are pointless for a caller who hears one answer only."""
 
 

@@ -140,6 +140,11 @@ DURABLE_RETRY_S = 0.5
 COLLECT_AFTER = 20_000
 """Objects made and not gone, after which the collector of the hub's process looks for rings."""
 
+TOP_USAGE_S = 1.0
+"""`hub.top` does not wait longer for what containers use."""
+
+FROZEN_MARGIN_S = 0.25
+"""A call to a frozen component is given up so long before its deadline, to say why."""
 
 assert DURABLE_MESSAGE_BYTES_MAX + DURABLE_OVERHEAD_BYTES < DURABLE_BATCH_BYTES_MAX
 assert DURABLE_BYTES_MIN // DEAD_LETTERS_SHARE > DURABLE_MESSAGE_BYTES_MAX

@@ -12,7 +12,8 @@ delivered at most once; what cannot be delivered is an error of the caller:
     no-such-target   nobody has that id or name; the group has no members
     not-available    it exists, but is not ready (or its harness is reconnecting)
     limit-exceeded   too many calls wait for it, or it does not read, or the message is too large
-    timeout          the deadline passed; a late answer is dropped
+    timeout          the deadline passed; a late answer is dropped.  Who names a frozen component
+                     waits for it until then
     failed           it answered with an error, or with something that is no answer
     unknown-outcome  its connection broke after the call was sent
     denied           the caller may not (authorisation.py); of a group, none of the members
@@ -23,7 +24,7 @@ answers it `cancelled` here and tells whoever is next on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -74,6 +75,16 @@ def _always() -> bool:
     return True
 
 
+def _is_frozen(component: str) -> PlatformError:
+    return PlatformError(
+        "timeout",
+        f"component {component[:8]} is frozen, and was not thawed before the deadline",
+        hint=f"let it go on: paas thaw {component[:8]}",
+        component=component,
+        reason="frozen",
+    )
+
+
 def _abandon_all(asked: list[tuple[Peer, int]]) -> None:
     for peer, identity in asked:
         peer.abandon(identity)
@@ -118,6 +129,9 @@ class Router:
 
         self.claims: Claims = NoMailboxes()
         """Judges other hubs that deliver for such groups."""
+
+        self.frozen: Container[str] = frozenset()
+        """Components that stand still: groups pass them over, who names one waits for it."""
 
         self.calls = 0
         self.casts = 0
@@ -188,6 +202,8 @@ class Router:
             self._call_all(peer, request, params, timeout_s)
             return
         route = self._choose(peer, params)
+        if route.component in self.frozen:  # its error must come before that of the caller's clock
+            timeout_s -= min(limits.FROZEN_MARGIN_S, timeout_s / 10)
 
         def answer(value: bytes | PlatformError) -> None:
             result = self._outcome(value, route.component)
@@ -208,10 +224,13 @@ class Router:
         if "component" in peer.info and not self._may_run():
             raise PlatformError("not-available", "the lease of this node has ended")
 
-    @staticmethod
-    def _outcome(value: bytes | PlatformError, component: str) -> InvokeResult | PlatformError:
+    def _outcome(
+        self, value: bytes | PlatformError, component: str
+    ) -> InvokeResult | PlatformError:
         """What a component answered, read without trust."""
         if isinstance(value, PlatformError):
+            if value.code == "timeout" and component in self.frozen:
+                return _is_frozen(component)
             return value
         try:
             return decode(value, InvokeResult)
@@ -373,6 +392,8 @@ class Router:
         caller = peer.info.get("component", "")
         self._rights.check(caller, component, params.operation, params.object)
         route = self._route(component)
+        if route is None and component in self.frozen:
+            route = self._route_to_frozen(component)
         if route is None:
             raise self._not_here(target, component)
         return route
@@ -443,11 +464,22 @@ class Router:
         """The way to a component that is available; None if there is none."""
         attachment = self._attached.get(component)
         if attachment is not None:
+            if component in self.frozen:
+                return None
             return attachment if attachment.ready and self._may_run() else None
         node = self._directory.node(component)
         if node in ("", self._node) or self._directory.state(component) != "available":
             return None
         peer = self._links.peer(node)
+        return None if peer is None else Far(component, node, peer, self._loads)
+
+    def _route_to_frozen(self, component: str) -> Route | None:
+        """What is sent to it waits in its harness, and is answered when it goes on."""
+        attachment = self._attached.get(component)
+        if attachment is not None:
+            return attachment if attachment.ready and self._may_run() else None
+        node = self._directory.node(component)
+        peer = None if node in ("", self._node) else self._links.peer(node)
         return None if peer is None else Far(component, node, peer, self._loads)
 
     def _not_here(self, target: str, component: str) -> PlatformError:

@@ -11,9 +11,10 @@ the components and cuts the list.  A node that does not answer within `TOP_TIMEO
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
+import msgspec
 import trio
 
 from paas.base.errors import PlatformError, invalid
@@ -61,6 +62,10 @@ class TopBoard:
         self._clock = clock
         self._rates = Rates(clock.monotonic_s())
         self._before = dict.fromkeys(TOTALS, 0)
+        self._looked: dict[str, tuple[float, float]] = {}
+        """When a component was shown last, and the processor time that it had used."""
+        self.usage: Callable[[list[str]], Awaitable[dict[str, dict[str, Any]]]] | None = None
+        """What the containers of these components use."""
         self.parts: dict[str, Callable[[], dict[str, Any]]] = {}
         self.nodes: Callable[[], list[str]] = links.connected
 
@@ -93,7 +98,7 @@ class TopBoard:
         if not 0 <= params.limit <= limits.TOP_COMPONENTS_MAX:
             expected = f"expected 0 to {limits.TOP_COMPONENTS_MAX}"
             raise invalid("limit", expected, param="limit")
-        found = {self._node: self.here(params)}
+        found = {self._node: await self._with_usage(self.here(params))}
         wanted = [] if params.local else [n for n in self.nodes() if n != self._node]
         timeout_s = min(limits.TOP_TIMEOUT_S, context.timeout_s * 0.8)
         async with trio.open_nursery() as nursery:
@@ -105,6 +110,33 @@ class TopBoard:
             components=sorted(components, key=SORTS[params.sort])[: params.limit],
             missing=sorted(set(wanted) - found.keys()),
         )
+
+    async def _with_usage(self, shown: TopResult) -> TopResult:
+        """With what the containers use, where that is known soon enough."""
+        if self.usage is None or not shown.components:
+            return shown
+        used: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(PlatformError), trio.move_on_after(limits.TOP_USAGE_S):
+            used = await self.usage([c.component for c in shown.components])
+        now_s = self._clock.monotonic_s()
+        components = [
+            msgspec.structs.replace(
+                c, usage=self._measured(c.component, used.get(c.component, {}), now_s)
+            )
+            for c in shown.components
+        ]
+        self._looked = {c: figures for c, figures in self._looked.items() if c in used}
+        return msgspec.structs.replace(shown, components=components)
+
+    def _measured(self, component: str, figures: dict[str, Any], now_s: float) -> dict[str, float]:
+        """The figures, and cores since this component was last looked at."""
+        measured = {name: float(value) for name, value in figures.items()}
+        if "cpu_ms" in measured:
+            before_s, before_ms = self._looked.get(component, (now_s, 0.0))
+            self._looked[component] = (now_s, measured["cpu_ms"])
+            if now_s > before_s and measured["cpu_ms"] >= before_ms:
+                measured["cpu"] = (measured["cpu_ms"] - before_ms) / 1e3 / (now_s - before_s)
+        return measured
 
     async def _ask(
         self, node: str, params: Top, timeout_s: float, found: dict[str, TopResult]

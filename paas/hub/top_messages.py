@@ -38,6 +38,9 @@ class TopComponent(Message, frozen=True, kw_only=True, omit_defaults=False):
     rate_1s: float
     rate_10s: float
     slow: bool
+    usage: dict[str, float] = msgspec.field(default_factory=dict)
+    """What its container uses: bytes, milliseconds since its start, `cpu` in cores since the last
+    answer; a figure that is not known (`pressure_…` with control groups of version 1) is absent."""
 
 
 class TopNode(Message, frozen=True, kw_only=True, omit_defaults=False):

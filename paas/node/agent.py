@@ -13,7 +13,6 @@ Components are nobody's children here: they live on whatever happens to agents.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from typing import Any
 
 import trio
 
+from paas.base import locks
 from paas.base.errors import PlatformError
 from paas.base.supervisor import Child, Event, EventKind, Supervisor, cleanup_scope
 from paas.node import limits, messages
@@ -153,6 +153,7 @@ class NodeAgent:
     ) -> None:
         spare = self._spares.pop(subsystem.role, None)
         process, control = spare if spare is not None else self._spawn(subsystem)
+        failures: list[Exception] = []
         try:
             async with trio.open_nursery() as nursery:
                 sweeper = Sweeper()
@@ -169,11 +170,13 @@ class NodeAgent:
                 await self._ask_to_stop(subsystem, peer)
                 nursery.cancel_scope.cancel()
         except* (PlatformError, AgentDied) as group:
-            raise AgentDied(f"{subsystem.role}: {group.exceptions[0]}") from None
+            failures += group.exceptions
         finally:
             with cleanup_scope():
                 await _end(process)
                 self._own.discard(process.pid)
+        if failures:
+            raise AgentDied(f"{subsystem.role}: {failures[0]}")
 
     async def _watch(self, subsystem: Subsystem, peer: Peer) -> None:
         """Ask for its health again and again; a PlatformError ends the child."""
@@ -256,13 +259,10 @@ async def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _locked(state: str) -> int:
     """One node controller a state directory; raises `conflict`."""
-    descriptor = os.open(f"{state}/node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+        return locks.take(f"{state}/node.lock")
+    except BlockingIOError:
         raise PlatformError("conflict", f"another node controller uses {state}") from None
-    return descriptor
 
 
 def remove_runtime(settings: NodeSettings) -> None:

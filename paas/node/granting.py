@@ -215,7 +215,7 @@ class Granting:
         for name, epoch in self._grantor.overdue(now_s, leased):
             await self._lose(name, epoch, leadership.term)
         for node in self._long_gone(nodes, now_s):
-            await self._give_up(node)
+            await self._give_up(node, leadership.term)
         for node in nodes:
             if self._is_gone(node):
                 await self._clear(node, leadership.term)
@@ -238,19 +238,25 @@ class Granting:
         command = ChangeNode(
             node=node.name, event=NodeEvent.CLEARED, reason=node.reason, epoch=node.epoch
         )
-        try:
-            await self._log.propose(command, timeout_s=limits.LOSS_PROPOSAL_S, only_term=term)
-            self._on_trouble("node.not_cleared", None)
-        except PlatformError as exc:
-            self._on_trouble("node.not_cleared", exc)
+        await self._decide(command, "node.not_taken_out", term)
 
     async def _lose(self, name: str, epoch: int, term: int) -> None:
         command = LoseNode(node=name, epoch=epoch, term=term)
+        await self._decide(command, "node.not_declared_lost", term)
+
+    async def _give_up(self, node: Node, term: int) -> None:
+        command = ChangeNode(
+            node=node.name, event=NodeEvent.GIVE_UP, reason="offline too long", epoch=node.epoch
+        )
+        await self._decide(command, "node.not_given_up", term)
+
+    async def _decide(self, command: msgspec.Struct, trouble: str, term: int) -> None:
+        """Write what was decided in this term; looked at again later when the log takes nothing."""
         try:
             await self._log.propose(command, timeout_s=limits.LOSS_PROPOSAL_S, only_term=term)
-            self._on_trouble("node.not_declared_lost", None)
+            self._on_trouble(trouble, None)
         except PlatformError as exc:
-            self._on_trouble("node.not_declared_lost", exc)
+            self._on_trouble(trouble, exc)
 
     def _long_gone(self, nodes: Sequence[Node], now_s: float) -> list[Node]:
         """Nodes that were offline all the time since this leader first saw it, long ago."""
@@ -273,13 +279,3 @@ class Granting:
             self._on_trouble("node.storage_not_told", None)
         except PlatformError as exc:
             self._on_trouble("node.storage_not_told", exc)
-
-    async def _give_up(self, node: Node) -> None:
-        command = ChangeNode(
-            node=node.name, event=NodeEvent.GIVE_UP, reason="offline too long", epoch=node.epoch
-        )
-        try:
-            await self._log.propose(command, timeout_s=limits.REPORT_TIMEOUT_S)
-            self._on_trouble("node.not_given_up", None)
-        except PlatformError as exc:
-            self._on_trouble("node.not_given_up", exc)

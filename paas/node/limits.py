@@ -15,7 +15,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 """An agent that was asked to stop and has not is killed after this time."""
 
-TEARDOWN_TIMEOUT_S = 60.0
+TEARDOWN_TIMEOUT_S = 180.0
 """The same for an agent that also removes what outlives it (containers, links, mounts)."""
 
 RESTARTS_MAX = 30

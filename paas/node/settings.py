@@ -58,6 +58,12 @@ class NodeSettings:
     joined: bool = False
     container_network: str = ""
     api_listen: str = ""
+    backend: str = "namespaces"
+    """Who makes containers whose manifests do not say: `namespaces` or `lxc`."""
+    filesystem: str = "auto"
+    """What containers' files are made with: `overlay`, `btrfs`, `binds`, or what the node has."""
+    ipv6: str = "off"
+    """Have containers IPv6? `auto`: where the machine can; `off`: no."""
     trace_rate: float = 0.0
     """Which part of the calls that belong to no trace begin one that is recorded: 0 to 1."""
 
@@ -83,6 +89,9 @@ class NodeSettings:
             "joined": self.joined,
             "api_listen": self.api_address,
             "trace_rate": self.trace_rate,
+            "backend": self.backend,
+            "filesystem": self.filesystem,
+            "ipv6": self.ipv6,
         }
 
     @property

@@ -388,7 +388,8 @@ class NodeRegister:
         self._move(cmd.node, _E.DESTROY, cmd.reason, ctx)
         # Components may have run on a node that was present until its lease is over, or until it
         # says that it is empty.  Without a lease nobody but the person who forces can know; but its
-        # hub may vote, and the leader says when it does so no more (granting.py).
+        # hub may vote, and the leader says when it does so no more (granting.py).  Only of one that
+        # never joined there is nothing to wait for.
         if not node.epoch:
             self._move(cmd.node, _E.CLEARED, cmd.reason, ctx)
 
@@ -401,6 +402,15 @@ class NodeRegister:
                 f"{placed} components are on node {node.name!r}",
                 hint=f"empty it first: paas nodes drain {node.name}",
                 components=placed,
+            )
+        volumes = ctx.sections.get("volumes")
+        held = volumes.held_on(node.name) if volumes is not None else 0
+        if held:
+            raise PlatformError(
+                "conflict",
+                f"volumes of {held} components are on node {node.name!r} only",
+                hint=f"move them away first: paas nodes drain {node.name}; paas volumes list",
+                volumes=held,
             )
         if not node.leased:
             raise PlatformError(

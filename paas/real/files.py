@@ -8,9 +8,9 @@ metadata only what is needed to read it back, such as the size.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 
+from paas.base import locks
 from paas.base.errors import LocalError, PlatformError
 
 FILE_MODE = 0o600
@@ -66,17 +66,14 @@ class SystemFiles:
 
     def lock(self) -> None:
         """Make this process the only user of the directory.  Raises `conflict`."""
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = locks.take(self.root)
         except BlockingIOError:
-            os.close(descriptor)
             raise PlatformError(
                 "conflict",
                 "another process uses this state directory",
                 hint="stop it first: paas down",
             ) from None
-        self._lock = descriptor
 
     def unlock(self) -> None:
         if self._lock is not None:

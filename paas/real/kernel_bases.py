@@ -63,7 +63,7 @@ _ETC_OWN = {
         "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
     ),
     "group": "root:x:0:\ntty:x:5:\ncomponent:x:1000:\nnogroup:x:65534:\n",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
     "resolv.conf": "",
     "hosts": "127.0.0.1 localhost\n",
     "hostname": "localhost\n",

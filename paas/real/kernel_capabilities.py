@@ -21,12 +21,15 @@ CAP_SETUID = 7
 
 _CAP_LAST_POSSIBLE = 63
 _CAPABILITY_VERSION_3 = 0x20080522
+_WORD = 0xFFFFFFFF
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -34,6 +37,9 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 # nothing can be made to mean something.  NO_SETUID_FIXUP stays off on purpose: pid 1's child loses
 # what is left of its capabilities by becoming the component's user.
 _SECURE_BITS = 0b1 | 0b10 | 0b1000 | 0b100000 | 0b1000000 | 0b10000000
+# Where the component is to have capabilities: uid 0 still means nothing, but what pid 1 keeps for
+# its child can be kept over the change of user (KEEP_CAPS) and handed over at execve (ambient).
+_SECURE_BITS_GRANTS = 0b1 | 0b10 | 0b1000
 
 
 class _Header(ctypes.Structure):
@@ -64,19 +70,43 @@ def drop_bounding_set(keep: Collection[int] = ()) -> None:
             raise
 
 
-def lock_secure_bits() -> None:
-    prctl(_PR_SET_SECUREBITS, "lock the secure bits", _SECURE_BITS)
+def lock_secure_bits(*, grants: bool = False) -> None:
+    """`grants`: a child may be given some of what this process keeps."""
+    bits = _SECURE_BITS_GRANTS if grants else _SECURE_BITS
+    prctl(_PR_SET_SECUREBITS, "lock the secure bits", bits)
 
 
-def keep_capabilities(numbers: tuple[int, ...]) -> None:
-    """Keep these as effective and permitted, none as inheritable; drop all others."""
+def keep_capabilities(numbers: Collection[int], permitted: Collection[int] = ()) -> None:
+    """Keep `numbers` in force and `permitted` in reserve, none as inheritable; drop all others."""
+    force, reserve = _mask(numbers), _mask(permitted)
+    _set_capabilities(force, force | reserve, 0)
+
+
+def hand_over(numbers: Collection[int]) -> None:
+    """After the change of user: have exactly these, and keep them over execve."""
+    mask = _mask(numbers)
+    _set_capabilities(mask, mask, mask)
+    for number in numbers:
+        what = f"hand over capability {number}"
+        prctl(_PR_CAP_AMBIENT, what, _PR_CAP_AMBIENT_RAISE, number)
+
+
+def _mask(numbers: Collection[int]) -> int:
     mask = 0
     for number in numbers:
         mask |= 1 << number
+    return mask
+
+
+def _set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
     header = _Header(_CAPABILITY_VERSION_3, 0)
-    low, high = mask & 0xFFFFFFFF, mask >> 32
-    data = (_Data * 2)(_Data(low, low, 0), _Data(high, high, 0))
-    system_call(SYS_CAPSET, "drop capabilities", ctypes.byref(header), ctypes.byref(data))
+    data = (_Data * 2)(
+        *(
+            _Data(effective >> at & _WORD, permitted >> at & _WORD, inheritable >> at & _WORD)
+            for at in (0, 32)
+        )
+    )
+    system_call(SYS_CAPSET, "set capabilities", ctypes.byref(header), ctypes.byref(data))
 
 
 def no_new_privileges() -> None:
@@ -114,8 +144,16 @@ def leave_keyrings() -> None:
         system_call(SYS_KEYCTL, "join a keyring", _KEYCTL_JOIN_SESSION_KEYRING, 0)
 
 
-def become(uid: int, gid: int) -> None:
-    """Be this user and nobody else; supplementary groups are given up."""
+def become(uid: int, gid: int, capabilities: Collection[int] = ()) -> None:
+    """Be this user and nobody else; supplementary groups are given up.
+
+    Capabilities end with the change from user 0 to another, but those given, of what this process
+    has in reserve.
+    """
+    if capabilities:
+        prctl(_PR_SET_KEEPCAPS, "keep capabilities over the change of user", 1)
     call("setgroups", "give up groups", ctypes.c_size_t(0), None)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
+    if capabilities:
+        hand_over(capabilities)

@@ -11,7 +11,12 @@ Disk I/O is bounded for those containers only that ask for it: for the others it
 touched (on version 1 a mount of its own; on version 2 a controller that is not handed down).
 
 A task whose I/O is held up cannot be killed before the kernel has let that I/O pass, at the speed
-of the limit: therefore `lift_io` comes before a kill.
+of the limit; one that is frozen on version 1 gets no signal at all: therefore `let_die` goes with
+every kill.
+
+Only the component is ever frozen: its harness goes on speaking for it.  On version 1 that takes a
+hierarchy more, in which every component has a group from its start on, since moving a process into
+one later would wait for the kernel each time.
 """
 
 from __future__ import annotations
@@ -28,6 +33,11 @@ from paas.base.errors import PlatformError
 
 NEEDED = ("memory", "cpu", "pids")
 LEAVES = ("harness", "component")
+COMPONENT = LEAVES[1]
+
+_JOIN_PASSES_MAX = 100
+_JOIN_PAUSE_S = 0.01
+"""How often to look for processes that come, or are forked while others are moved."""
 
 _BUSY_S = 2.0
 """How long a group may stay busy after its last process was killed."""
@@ -42,6 +52,18 @@ class GroupLimits:
     pids: int | None = None
 
 
+WEIGHT = 100
+"""The share of processor time that every container has unless it was given another one."""
+
+
+class MemoryInUse(Exception):
+    """The bound on memory cannot be lowered so far: the group holds `used_bytes`."""
+
+    def __init__(self, used_bytes: int) -> None:
+        super().__init__(f"{used_bytes} bytes are in use")
+        self.used_bytes = used_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class GroupUsage:
     """What a leaf uses; a hierarchy fills in what it knows, the rest is zero."""
@@ -52,6 +74,7 @@ class GroupUsage:
     throttled_ms: float = 0.0
     pids: int = 0
     out_of_memory_kills: int = 0
+    memory_limit_bytes: int = 0
 
     def plus(self, other: GroupUsage) -> GroupUsage:
         return GroupUsage(*(getattr(self, n) + getattr(other, n) for n in self.__slots__))
@@ -73,7 +96,31 @@ class Hierarchy(Protocol):
         """Make the group of one container below the parent; its leaves follow."""
         ...
 
-    def limit(self, leaf: Path, limits: GroupLimits) -> None: ...
+    def limit(self, leaf: Path, limits: GroupLimits) -> None:
+        """Also of a group that is in use; raises `MemoryInUse`, and has changed nothing then."""
+        ...
+
+    def weigh(self, group: Path, weight: int) -> None:
+        """Its share of processor time among its neighbours; 100 is everybody's."""
+        ...
+
+    def set_frozen(self, leaf: Path, frozen: bool) -> None:
+        """Begin to freeze, or thaw; thawing what is not frozen changes nothing."""
+        ...
+
+    def is_frozen(self, leaf: Path) -> bool:
+        """Has everything in it come to a stop?"""
+        ...
+
+    def is_freezing(self, leaf: Path) -> bool:
+        """Was it told to stop?"""
+        ...
+
+    def pressure(self, leaf: Path) -> dict[str, float] | None:
+        """Per resource, in percent: for how much of the last ten seconds some task waited for it.
+        None where the kernel does not tell it.
+        """
+        ...
 
     def limit_io(self, leaf: Path, device: str, bytes_per_s: int) -> None:
         """Bound reading and writing of the device (`major:minor`), each."""
@@ -116,19 +163,27 @@ class Cgroups:
     """The groups of one cluster's containers in every hierarchy that is needed."""
 
     def __init__(
-        self, hierarchies: Sequence[Hierarchy], parent: str, io: Hierarchy | None = None
+        self,
+        hierarchies: Sequence[Hierarchy],
+        parent: str,
+        io: Hierarchy | None = None,
+        freezer: Hierarchy | None = None,
     ) -> None:
-        """`io` bounds disk I/O: one of the hierarchies, or one more."""
+        """`io` bounds disk I/O, `freezer` stops components: one of the hierarchies, or one more."""
         self.hierarchies = tuple(hierarchies)
         self._parent = parent
         self._io = io
-        extra = () if io is None or io in self.hierarchies else (io,)
-        self._all = (*self.hierarchies, *extra)
-        """With the one that only containers with a bound on I/O have a group in."""
+        self._freezer = freezer
+        extra = [h for h in (io, freezer) if h is not None and h not in self.hierarchies]
+        self._all = (*self.hierarchies, *dict.fromkeys(extra))
+        """With the one that only containers with a bound on I/O have a group in, and the one that
+        only components have a group in."""
 
     def open(self) -> None:
         for hierarchy in self.hierarchies:
             hierarchy.open_parent(self._parent)
+        if self._freezer is not None and self._freezer not in self.hierarchies:
+            self._freezer.open_parent(self._parent)
 
     def create(self, name: str, limits: Mapping[str, GroupLimits]) -> None:
         """Make the leaves of one container with their limits; repeating it changes nothing."""
@@ -138,6 +193,63 @@ class Cgroups:
             for leaf in LEAVES:
                 (top / leaf).mkdir(exist_ok=True)
                 hierarchy.limit(top / leaf, limits.get(leaf, GroupLimits()))
+        if self._freezer is not None and self._freezer not in self.hierarchies:
+            top = self._freezer.root / self._parent / name
+            self._freezer.create(top)
+            (top / COMPONENT).mkdir(exist_ok=True)
+
+    def weigh(self, name: str, weight: int) -> None:
+        """The container's share of processor time when there is not enough for all."""
+        for hierarchy in self.hierarchies:
+            hierarchy.weigh(hierarchy.root / self._parent / name, weight)
+
+    def resize(self, name: str, limits: GroupLimits) -> None:
+        """Other bounds for a component that runs; raises `MemoryInUse` before anything else."""
+        for hierarchy in self.hierarchies:
+            hierarchy.limit(hierarchy.root / self._parent / name / COMPONENT, limits)
+
+    # -- freezing ------------------------------------------------------------------------------
+
+    def freeze(self, name: str) -> None:
+        """Begin to freeze the component; see `is_frozen`.  Raises `unsupported`."""
+        self._need_freezer().set_frozen(self._frozen_leaf(name), True)
+
+    def thaw(self, name: str) -> None:
+        """Let the component go on; one that is not frozen, or gone, is no error."""
+        if self._freezer is not None:
+            with contextlib.suppress(FileNotFoundError, OSError):
+                self._freezer.set_frozen(self._frozen_leaf(name), False)
+
+    def is_frozen(self, name: str) -> bool:
+        """Has everything of the component come to a stop?"""
+        with contextlib.suppress(FileNotFoundError, OSError):
+            return self._freezer is not None and self._freezer.is_frozen(self._frozen_leaf(name))
+        return False
+
+    def is_freezing(self, name: str) -> bool:
+        """Was the component told to stop, and not to go on since?"""
+        with contextlib.suppress(FileNotFoundError, OSError):
+            return self._freezer is not None and self._freezer.is_freezing(self._frozen_leaf(name))
+        return False
+
+    def _frozen_leaf(self, name: str) -> Path:
+        return self._need_freezer().root / self._parent / name / COMPONENT
+
+    def _need_freezer(self) -> Hierarchy:
+        if self._freezer is None:
+            raise PlatformError(
+                "unsupported",
+                "no control-group hierarchy can freeze (version 1: freezer)",
+                hint="mount cgroup2 at /sys/fs/cgroup (see: paas doctor)",
+            )
+        return self._freezer
+
+    def let_die(self, name: str) -> None:
+        """Nothing shall keep the container's processes from ending when they are killed."""
+        self.lift_io(name)
+        self.thaw(name)
+
+    # -- disk I/O ------------------------------------------------------------------------------
 
     def limit_io(self, name: str, device: str, bytes_per_s: int) -> None:
         """Bound the component's I/O on a block device; raises `unsupported` with the reason."""
@@ -152,15 +264,34 @@ class Cgroups:
         number = os.stat(device).st_rdev
         try:
             self._io.limit_io(
-                top / "component", f"{os.major(number)}:{os.minor(number)}", bytes_per_s
+                top / COMPONENT, f"{os.major(number)}:{os.minor(number)}", bytes_per_s
             )
         except OSError as exc:
             raise _no_io_limits(f"the kernel refuses a bound on {device}: {exc.strerror}") from exc
 
+    def join_io(self, name: str) -> None:
+        """Bring in what was there before the group for I/O was; blocks while its first process is
+        on its way, and shortly for each one.
+        """
+        if self._io is None or self._io in self.hierarchies:
+            return
+        group = self._io.root / self._parent / name / COMPONENT / "cgroup.procs"
+        main = self.hierarchies[0].root / self._parent / name / COMPONENT / "cgroup.procs"
+        for _ in range(_JOIN_PASSES_MAX):
+            inside = set(group.read_text().split())
+            outside = set(main.read_text().split()) - inside
+            if inside and not outside:
+                return
+            if not outside:
+                time.sleep(_JOIN_PAUSE_S)
+            for pid in outside:
+                with contextlib.suppress(OSError):  # it has ended
+                    group.write_text(pid)
+
     def lift_io(self, name: str) -> None:
         """Let the container's I/O pass without bound; for one that is about to be killed."""
         if self._io is not None:
-            self._io.lift_io(self._io.root / self._parent / name / "component")
+            self._io.lift_io(self._io.root / self._parent / name / COMPONENT)
 
     def entrances(self, name: str, leaf: str) -> list[str]:
         """The files into which a process writes "0" to enter the leaf."""
@@ -177,6 +308,16 @@ class Cgroups:
             with contextlib.suppress(FileNotFoundError):
                 total = total.plus(hierarchy.usage(hierarchy.root / self._parent / name / leaf))
         return total
+
+    def pressure(self, name: str) -> dict[str, float] | None:
+        """What the component waits for (PSI); None where the kernel does not tell it."""
+        found: dict[str, float] | None = None
+        for hierarchy in self.hierarchies:
+            with contextlib.suppress(OSError):
+                leaf = hierarchy.root / self._parent / name / COMPONENT
+                if (told := hierarchy.pressure(leaf)) is not None:
+                    found = {**(found or {}), **told}
+        return found
 
     def processes(self, name: str) -> set[int]:
         """Every process in the container's groups, as this process numbers them."""

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
-from paas.real.kernel_cgroup import GroupLimits, GroupUsage, read_fields, write_rule
+from paas.real.kernel_cgroup import (
+    WEIGHT,
+    GroupLimits,
+    GroupUsage,
+    MemoryInUse,
+    read_fields,
+    write_rule,
+)
 
 _PERIOD_US = 100_000
 """Length of the window in which a quota of processor time is counted (kernel's default)."""
 
 WANTED = ("memory", "cpu", "cpuacct", "pids")
+_SHARES = 1_024
+"""What `cpu.shares` is for everybody."""
+
 _IO_RULES = ("blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device")
 
 
@@ -43,14 +54,39 @@ class Hierarchy1:
             (leaf / "pids.max").write_text(str(limits.pids))
 
     def _limit_memory(self, leaf: Path, memory_bytes: int) -> None:
-        (leaf / "memory.limit_in_bytes").write_text(str(memory_bytes))
         # Memory and swap together may not exceed the memory: no swap.  The file is missing where
         # the kernel does not account swap; then swappiness does what can be done.
-        with contextlib.suppress(FileNotFoundError):
-            (leaf / "memory.memsw.limit_in_bytes").write_text(str(memory_bytes))
-            return
-        with contextlib.suppress(OSError):
-            (leaf / "memory.swappiness").write_text("0")
+        alone, together = leaf / "memory.limit_in_bytes", leaf / "memory.memsw.limit_in_bytes"
+        order = [alone, together]
+        if not together.exists():
+            with contextlib.suppress(OSError):
+                (leaf / "memory.swappiness").write_text("0")
+            order = [alone]
+        elif memory_bytes > int(together.read_text()):
+            order.reverse()  # the one may never be above the other
+        try:
+            for path in order:
+                path.write_text(str(memory_bytes))
+        except OSError as exc:
+            if exc.errno != errno.EBUSY:
+                raise
+            raise MemoryInUse(int((leaf / "memory.usage_in_bytes").read_text())) from None
+
+    def weigh(self, group: Path, weight: int) -> None:
+        if "cpu" in self.controllers:
+            (group / "cpu.shares").write_text(str(max(2, weight * _SHARES // WEIGHT)))
+
+    def set_frozen(self, leaf: Path, frozen: bool) -> None:
+        write_rule(leaf / "freezer.state", "FROZEN" if frozen else "THAWED")
+
+    def is_frozen(self, leaf: Path) -> bool:
+        return (leaf / "freezer.state").read_text().strip() == "FROZEN"
+
+    def is_freezing(self, leaf: Path) -> bool:
+        return (leaf / "freezer.self_freezing").read_text().strip() == "1"
+
+    def pressure(self, leaf: Path) -> dict[str, float] | None:
+        return None  # the kernel counts it for groups of version 2 only
 
     def limit_io(self, leaf: Path, device: str, bytes_per_s: int) -> None:
         for name in _IO_RULES:
@@ -66,19 +102,20 @@ class Hierarchy1:
                 write_rule(leaf / name, f"{rule.split()[0]} 0")
 
     def usage(self, leaf: Path) -> GroupUsage:
-        memory = peak = kills = pids = 0
+        memory = peak = kills = pids = bound = 0
         cpu_ms = throttled_ms = 0.0
         if "memory" in self.controllers:
             memory = int((leaf / "memory.usage_in_bytes").read_text())
             peak = int((leaf / "memory.max_usage_in_bytes").read_text())
             kills = read_fields(leaf / "memory.oom_control").get("oom_kill", 0)
+            bound = int((leaf / "memory.limit_in_bytes").read_text())
         if "cpuacct" in self.controllers:
             cpu_ms = int((leaf / "cpuacct.usage").read_text()) / 1e6
         if "cpu" in self.controllers:
             throttled_ms = read_fields(leaf / "cpu.stat").get("throttled_time", 0) / 1e6
         if "pids" in self.controllers:
             pids = int((leaf / "pids.current").read_text())
-        return GroupUsage(memory, peak, cpu_ms, throttled_ms, pids, kills)
+        return GroupUsage(memory, peak, cpu_ms, throttled_ms, pids, kills, bound)
 
 
 def hierarchies(mounts: Mapping[str, str]) -> list[Hierarchy1]:

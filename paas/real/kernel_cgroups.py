@@ -1,4 +1,4 @@
-"""Detection: which control-group hierarchies of this machine serve our needs, and disk I/O."""
+"""Detection: which control-group hierarchies of this machine serve what we need of them."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def choose_io(mounts: CgroupMounts, chosen: Sequence[Hierarchy]) -> Hierarchy | 
     return next((h for h in chosen if h.root == found.root), found)
 
 
+def choose_freezer(mounts: CgroupMounts, chosen: Sequence[Hierarchy]) -> Hierarchy | None:
+    """The hierarchy that freezes; of version 2 every group can be frozen, without a controller."""
+    if mounts.version2 is not None:
+        own = next((h for h in chosen if str(h.root) == mounts.version2), None)
+        if own is not None:
+            return own
+    if (root1 := mounts.version1.get("freezer")) is not None:
+        return Hierarchy1(Path(root1), frozenset({"freezer"}))
+    if mounts.version2 is not None:
+        return Hierarchy2(Path(mounts.version2), frozenset())
+    return None
+
+
 def open_cgroups(parent: str) -> Cgroups:
     """The cluster's groups on this machine, or `unsupported` with what is missing."""
     mounts = read_mounts()
@@ -49,4 +62,4 @@ def open_cgroups(parent: str) -> Cgroups:
             hint="mount cgroup2 at /sys/fs/cgroup (see: paas doctor)",
             missing=missing,
         )
-    return Cgroups(chosen, parent, choose_io(mounts, chosen))
+    return Cgroups(chosen, parent, choose_io(mounts, chosen), choose_freezer(mounts, chosen))

@@ -1,176 +1,166 @@
-"""The packet filter for containers, in nftables; every change is one transaction.
+"""The packet filter for containers, in nftables: what is in its sets; every change is one
+transaction (nft(8), "-f"; the rules are in kernel_tables.py).
 
-Table `inet NAME`: a packet that comes from the containers' bridge and is for the host itself is
-dropped unless it answers; one that is to be forwarded is dropped unless the set `grants` has its
-(source, target, protocol, port), or it answers one that was granted.  Because only answers pass by
-state, taking a grant back stops established connections too.  The host may open connections to any
-endpoint.  Packets that have nothing to do with the bridge are not looked at.
-
-Table `bridge NAME`: a port of the bridge may only use the address it was given (set `sources`).
-This is a second line: a container cannot make such packets, having no raw sockets.
+What the kernel has and what is remembered here are the same: a transaction that fails changes
+neither.  Only our own two tables are ever named.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import trio
 
+from paas.base.dual_stack import twin
 from paas.base.errors import PlatformError
-
-Element = Sequence[str | int]
-
-
-def _match(left: Any, right: Any, operator: str = "==") -> dict[str, Any]:
-    return {"match": {"op": operator, "left": left, "right": right}}
-
-
-def _meta(key: str) -> dict[str, Any]:
-    return {"meta": {"key": key}}
-
-
-def _field(protocol: str, field: str) -> dict[str, Any]:
-    return {"payload": {"protocol": protocol, "field": field}}
-
-
-def _tracked(key: str, value: str | list[str]) -> dict[str, Any]:
-    return _match({"ct": {"key": key}}, value, "in" if isinstance(value, list) else "==")
-
-
-_ANSWERS = [_tracked("direction", "reply"), _tracked("state", ["established", "related"])]
-_GRANTED = _match(
-    {
-        "concat": [
-            _field("ip", "saddr"),
-            _field("ip", "daddr"),
-            _meta("l4proto"),
-            _field("th", "dport"),
-        ]
-    },
-    "@grants",
+from paas.real.kernel_tables import (
+    SETS,
+    Command,
+    Element,
+    Names,
+    elements_command,
+    removal,
+    table_document,
+    with_twins,
 )
-_KNOWN_SOURCE = _match({"concat": [_meta("iifname"), _field("ip", "saddr")]}, "@sources")
 
+Grant = tuple[str, str, str, int]
+"""(source, target, protocol, port)"""
 
-def table_document(name: str, bridge: str, link_prefix: str) -> list[dict[str, Any]]:
-    """Commands that make both tables anew, whatever was there."""
-    inet, below = {"family": "inet", "name": name}, {"family": "bridge", "name": name}
-    commands: list[dict[str, Any]] = []
-    for table in (inet, below):
-        commands += [{"add": {"table": table}}, {"delete": {"table": table}}]
-        commands += [{"add": {"table": table}}]
-    kinds = ["ipv4_addr", "ipv4_addr", "inet_proto", "inet_service"]
-    commands.append({"add": {"set": _part(inet, "grants") | {"type": kinds}}})
-    kinds = ["ifname", "ipv4_addr"]
-    commands.append({"add": {"set": _part(below, "sources") | {"type": kinds}}})
-    commands.append({"add": {"chain": _part(inet, "between")}})
-    commands += [{"add": {"chain": _hook(inet, hook, 0)}} for hook in ("forward", "input")]
-    commands.append({"add": {"chain": _hook(below, "prerouting", -300)}})
-    drop, accept, decide = {"drop": None}, {"accept": None}, {"goto": {"target": "between"}}
-    rules: list[tuple[dict[str, Any], str, list[dict[str, Any]]]] = [
-        (inet, "forward", [_match(_meta("iifname"), bridge), decide]),
-        (inet, "forward", [_match(_meta("oifname"), bridge), decide]),
-        (inet, "between", [*_ANSWERS, accept]),
-        (inet, "between", [_GRANTED, accept]),
-        (inet, "between", [drop]),
-        (inet, "input", [_match(_meta("iifname"), bridge), *_ANSWERS, accept]),
-        (inet, "input", [_match(_meta("iifname"), bridge), drop]),
-        (below, "prerouting", [_match(_field("ether", "type"), "arp"), accept]),
-        (below, "prerouting", [_KNOWN_SOURCE, accept]),
-        (below, "prerouting", [_match(_meta("iifname"), f"{link_prefix}*"), drop]),
-    ]
-    for table, chain, expressions in rules:
-        place = {"family": table["family"], "table": name, "chain": chain}
-        commands.append({"add": {"rule": place | {"expr": expressions}}})
-    return commands
+Elements = Mapping[str, Iterable[Element]]
+"""Set to elements."""
 
-
-def _part(table: dict[str, Any], name: str) -> dict[str, Any]:
-    return {"family": table["family"], "table": table["name"], "name": name}
-
-
-def _hook(table: dict[str, Any], hook: str, priority: int) -> dict[str, Any]:
-    how = {"type": "filter", "hook": hook, "prio": priority, "policy": "accept"}
-    return _part(table, hook) | how
-
-
-def elements_command(
-    verb: str, family: str, table: str, name: str, elements: Iterable[Element]
-) -> list[dict[str, Any]]:
-    """One command that adds elements to a set or deletes them; none for no elements."""
-    listed = [{"concat": list(element)} for element in elements]
-    if not listed:
-        return []
-    part = {"family": family, "table": table, "name": name, "elem": listed}
-    return [{verb: {"element": part}}]
+NONE: Elements = MappingProxyType({})
 
 
 class Firewall:
-    """The two tables of one cluster."""
+    """The two tables of one node."""
 
-    def __init__(self, table: str, bridge: str, link_prefix: str) -> None:
-        self._table = table
-        self._bridge = bridge
-        self._link_prefix = link_prefix
-        self._sources: set[tuple[str, str]] = set()
-        self._grants: set[tuple[str, str, str, int]] = set()
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._have: dict[str, set[tuple[str | int, ...]]] = {name: set() for name in SETS}
+        self._resolved: dict[str, dict[Grant, float]] = {}  # when each is too old
+        self._changing = trio.Lock()
 
-    async def open(
-        self, grants: Iterable[tuple[str, str, str, int]], sources: Iterable[tuple[str, str]]
-    ) -> None:
+    async def open(self, elements: Elements) -> None:
         """Make the tables with exactly these elements, in one transaction."""
-        self._grants, self._sources = set(grants), set(sources)
-        document = table_document(self._table, self._bridge, self._link_prefix)
-        document += self._change("add", self._grants, self._sources)
-        await _apply(document)
+        have: dict[str, set[tuple[str | int, ...]]] = {name: set() for name in SETS}
+        have |= {name: set(listed) for name, listed in self._both(elements).items()}
+        document = table_document(self._names)
+        for name, listed in have.items():
+            document += self._command("add", name, listed)
+        async with self._changing:
+            await _apply(document)
+            self._have = have
 
     async def close(self) -> None:
-        commands: list[dict[str, Any]] = []
+        commands: list[Command] = []
         for family in ("inet", "bridge"):
-            table = {"family": family, "name": self._table}
-            commands += [{"add": {"table": table}}, {"delete": {"table": table}}]
+            commands += removal(family, self._names.table)
         await _apply(commands)
 
-    async def grant(self, *grants: tuple[str, str, str, int]) -> None:
-        """Open paths (source, target, protocol, port)."""
-        fresh = set(grants) - self._grants
-        await _apply(self._change("add", fresh, set()))
-        self._grants |= fresh
+    async def change(self, *, add: Elements = NONE, delete: Elements = NONE) -> None:
+        """Add what is not there and delete what is, in one transaction."""
+        async with self._changing:
+            commands: list[Command] = []
+            gone = {name: self._have[name] & set(e) for name, e in self._both(delete).items()}
+            fresh = {name: set(e) - self._have[name] for name, e in self._both(add).items()}
+            for name, elements in gone.items():
+                commands += self._command("delete", name, elements)
+            for name, elements in fresh.items():
+                commands += self._command("add", name, elements)
+            await _apply(commands)
+            for name, elements in gone.items():
+                self._have[name] -= elements
+            for name, elements in fresh.items():
+                self._have[name] |= elements
 
-    async def revoke(self, *grants: tuple[str, str, str, int]) -> None:
-        known = set(grants) & self._grants
-        await _apply(self._change("delete", known, set()))
-        self._grants -= known
+    async def replace(self, name: str, elements: Iterable[Element]) -> None:
+        """Let a set have exactly these elements."""
+        wanted = set(map(tuple, elements))
+        await self.change(add={name: wanted}, delete={name: self._have[name] - wanted})
+
+    async def grant(self, *grants: Grant) -> None:
+        """Open paths."""
+        await self.change(add={"grants": grants})
+
+    async def revoke(self, *grants: Grant) -> None:
+        await self.change(delete={"grants": grants})
 
     async def allow_source(self, *sources: tuple[str, str]) -> None:
         """Let these (link, address) pairs send."""
-        fresh = set(sources) - self._sources
-        await _apply(self._change("add", set(), fresh))
-        self._sources |= fresh
+        await self.change(add={"sources": sources})
 
     async def forget(self, link: str, address: str) -> None:
-        """Remove every element that names the link or the address."""
-        grants = {g for g in self._grants if address in g[:2]}
-        sources = {s for s in self._sources if link == s[0]}
-        await _apply(self._change("delete", grants, sources))
-        self._grants -= grants
-        self._sources -= sources
+        """Remove every element that names the link or the address, or its twin of version 6."""
+        named = {link, address, *self._twins(address)}
+        await self.change(
+            delete={
+                name: [e for e in have if not named.isdisjoint(e)]
+                for name, have in self._have.items()
+            }
+        )
+        for source in (address, *self._twins(address)):
+            await self.unresolve(source)
 
-    def _change(
-        self,
-        verb: str,
-        grants: Iterable[tuple[str, str, str, int]],
-        sources: Iterable[tuple[str, str]],
-    ) -> list[dict[str, Any]]:
-        return elements_command(
-            verb, "inet", self._table, "grants", sorted(grants)
-        ) + elements_command(verb, "bridge", self._table, "sources", sorted(sources))
+    def _twins(self, address: str) -> list[str]:
+        return [twin(self._names.prefix6, address)] if self._names.prefix6 else []
+
+    def _both(self, elements: Elements) -> dict[str, list[tuple[str | int, ...]]]:
+        return with_twins(elements, self._names.prefix6)
+
+    async def resolve(self, paths: Iterable[Grant], timeout_s: int) -> None:
+        """Let these pass for so long from now on, whether or not they were let pass before.
+
+        An element that is there keeps its time when it is added again, so it is taken away first.
+        """
+        fresh = sorted(set(paths))
+        commands: list[Command] = []
+        for name, some in _by_version(fresh).items():
+            commands += self._command("add", name, some)
+            commands += self._command("delete", name, some)
+            commands += elements_command("add", self._names.table, name, some, timeout_s=timeout_s)
+        async with self._changing:
+            await _apply(commands)
+            for path in fresh:
+                self._resolved.setdefault(path[0], {})[path] = trio.current_time() + timeout_s
+
+    async def unresolve(self, source: str) -> None:
+        """Nothing that was resolved for this address passes any more."""
+        async with self._changing:
+            commands: list[Command] = []
+            for name, gone in _by_version(sorted(self._resolved.get(source, ()))).items():
+                commands += self._command("add", name, gone)  # it may be too old to be there
+                commands += self._command("delete", name, gone)
+            await _apply(commands)
+            self._resolved.pop(source, None)
+
+    def resolved(self, source: str) -> int:
+        """How much that was resolved for this address passes."""
+        found, now_s = self._resolved.get(source, {}), trio.current_time()
+        for path in [path for path, until_s in found.items() if until_s < now_s]:
+            del found[path]
+        return len(found)
+
+    def has(self, name: str, element: tuple[str | int, ...]) -> bool:
+        return element in self._have[name]
+
+    def _command(self, verb: str, name: str, elements: Iterable[Element]) -> list[Command]:
+        return elements_command(verb, self._names.table, name, sorted(elements, key=str))
 
 
-async def _apply(commands: list[dict[str, Any]]) -> None:
+def _by_version(paths: Iterable[Grant]) -> dict[str, list[Grant]]:
+    """Which set each is in."""
+    found: dict[str, list[Grant]] = {"resolved": [], "resolved6": []}
+    for path in paths:
+        found["resolved6" if ":" in path[0] else "resolved"].append(path)
+    return found
+
+
+async def _apply(commands: list[Command]) -> None:
     if not commands:
         return
     program = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin")

@@ -111,5 +111,10 @@ def close_all_but(keep: set[int]) -> None:
         low = fd + 1
 
 
+def sync_file_system(fd: int) -> None:
+    """Write everything of the file system that `fd` is on, also what is below an overlay."""
+    call("syncfs", "write a file system's data", fd)
+
+
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -2,9 +2,10 @@
 
 `make` runs in a thread of its own: namespaces belong to threads, and a thread that has been in
 another namespace comes back before it returns.  What it configures is the whole inside of a
-container's network: loopback, one address, one route to the other containers by way of the node's
-bridge, no IPv6, no redirects.  There is no default route: what was not granted does not even have a
-path.
+container's network: loopback, one address, routes to the other containers, of this node and of
+others, by way of the node's bridge, no redirects; the same for IPv6 (kernel_netns6.py), or none.
+There is no default route unless the manifest speaks of the world: what was not granted does not
+even have a path.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from paas.real import kernel_netns6
 from paas.real.kernel_namespaces import NEW_NETWORK, enter, unshare
+from paas.real.kernel_netns6 import Inside6
+from paas.real.kernel_rtnetlink import lengthen_packets
 
 INSIDE = "eth0"
 _ONE_HOST = "255.255.255.255"
@@ -31,15 +35,23 @@ _SIOCSIFNETMASK = 0x891C
 _IFF_UP = 1
 _RTF_UP, _RTF_GATEWAY, _RTF_HOST = 1, 2, 4
 _SYSTEM = Path("/proc/sys/net")
-_INSIDE_SETTINGS = (
+_NO_IPV6 = (
     ("ipv6/conf/all/disable_ipv6", "1"),
     ("ipv6/conf/default/disable_ipv6", "1"),
+)
+_INSIDE_SETTINGS = (
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
 )
 
 
-def make(plug: Callable[[int], None], address: str, gateway: str, network: str) -> int:
+def make(
+    plug: Callable[[int], None],
+    address: str,
+    gateway: str,
+    networks: Iterable[str],
+    inside6: Inside6 | None = None,
+) -> int:
     """A new namespace as a descriptor.
 
     `plug` is called with the descriptor, outside, and puts the link named INSIDE into it; then the
@@ -52,12 +64,19 @@ def make(plug: Callable[[int], None], address: str, gateway: str, network: str) 
         try:
             fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             _write_settings(_INSIDE_SETTINGS)
+            if inside6 is None:
+                _write_settings(_NO_IPV6)
+            else:
+                kernel_netns6.prepare_inside()
         finally:
             enter(home, NEW_NETWORK)
         plug(fd)
         enter(fd, NEW_NETWORK)
         try:
-            _configure(address, gateway, network)
+            _configure(address, gateway, networks)
+            lengthen_packets(INSIDE)
+            if inside6 is not None:
+                kernel_netns6.configure(inside6)
         finally:
             enter(home, NEW_NETWORK)
     except BaseException:
@@ -69,17 +88,35 @@ def make(plug: Callable[[int], None], address: str, gateway: str, network: str) 
     return fd
 
 
+def add_default_route(namespace_fd: int, gateway: str) -> None:
+    """The world begins behind the gateway; what of it can be reached, the packet filter says."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(namespace_fd, NEW_NETWORK)
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+                _add_route(control, "0.0.0.0", "0.0.0.0", gateway)
+        finally:
+            enter(home, NEW_NETWORK)
+    finally:
+        os.close(home)
+
+
 def _write_settings(settings: tuple[tuple[str, str], ...]) -> None:
     for name, value in settings:
         with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
             (_SYSTEM / name).write_text(value)
 
 
-def configure_bridge(bridge: str) -> None:
+def configure_bridge(bridge: str, *, ipv6: bool) -> None:
     """Packets between containers pass the node's packet filter: forward on this link only."""
     for name, value in (("forwarding", "1"), ("send_redirects", "0"), ("proxy_arp", "0")):
         (_SYSTEM / "ipv4/conf" / bridge / name).write_text(value)
-    without_ipv6(bridge)
+    if ipv6:
+        kernel_netns6.quieten(bridge)
+        kernel_netns6.set_forwarding(bridge, on=True)
+    else:
+        without_ipv6(bridge)
 
 
 def without_ipv6(link: str) -> None:
@@ -92,7 +129,7 @@ def configure_machine(address: str, prefix_length: int) -> None:
 
     Called in the machine's namespace.  There is no default route: it reaches the other machines.
     """
-    _write_settings(_INSIDE_SETTINGS[:2])
+    _write_settings(_NO_IPV6)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         _set_up(control, "lo")
         fcntl.ioctl(control, _SIOCSIFADDR, _interface_request(INSIDE, _address(address)))
@@ -101,7 +138,7 @@ def configure_machine(address: str, prefix_length: int) -> None:
         _set_up(control, INSIDE)
 
 
-def _configure(address: str, gateway: str, network: str) -> None:
+def _configure(address: str, gateway: str, networks: Iterable[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         _set_up(control, "lo")
         fcntl.ioctl(control, _SIOCSIFADDR, _interface_request(INSIDE, _address(address)))
@@ -109,8 +146,9 @@ def _configure(address: str, gateway: str, network: str) -> None:
         mask = _interface_request(INSIDE, _address(_ONE_HOST))
         fcntl.ioctl(control, _SIOCSIFNETMASK, mask)
         _add_route(control, gateway, _ONE_HOST, None)
-        base, _, bits = network.partition("/")
-        _add_route(control, base, _mask(int(bits)), gateway)
+        for network in networks:
+            base, _, bits = network.partition("/")
+            _add_route(control, base, _mask(int(bits)), gateway)
 
 
 def _mask(prefix_length: int) -> str:

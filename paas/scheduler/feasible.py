@@ -16,7 +16,7 @@ from paas.scheduler.messages import Needs, NodeView
 
 @dataclass(slots=True)
 class Load:
-    """What is placed on one node: sums of limits, and instances per type.
+    """What is placed on one node: sums of limits, instances per type, ports of the node.
 
     All sums are whole numbers, so that what was added and taken away again leaves exactly nothing.
     """
@@ -26,6 +26,8 @@ class Load:
     cpu_milli: int = 0
     disk_bytes: int = 0
     types: dict[str, int] = field(default_factory=dict)
+    ports: dict[int, int] = field(default_factory=dict)
+    """How many have each: more than one where a plan was overtaken, and then one of them waits."""
 
     @property
     def cpu(self) -> float:
@@ -49,9 +51,15 @@ class Load:
         self.memory_bytes += sign * needs.memory_bytes
         self.cpu_milli += sign * round(needs.cpu * 1000)
         self.disk_bytes += sign * needs.disk_bytes
+        for port in needs.ports:
+            users = self.ports.get(port, 0) + sign
+            if users:
+                self.ports[port] = users
+            else:
+                del self.ports[port]
 
     def copy(self) -> Load:
-        return replace(self, types=dict(self.types))
+        return replace(self, types=dict(self.types), ports=dict(self.ports))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,8 @@ def room(node: NodeView, load: Load, needs: Needs) -> tuple[str, ...]:
         bound = int(capacity * overcommit)
         if capacity and used + wanted > bound:
             found.append(f"{word}: {_mib(wanted)} wanted, {_mib(max(bound - used, 0))} left")
+    taken = [port for port in needs.ports if port in load.ports]
+    found += [f"port {port} leads to another component" for port in taken]
     return tuple(found)
 
 

@@ -1,6 +1,6 @@
 """Bounds and weights of placement and how they relate."""
 
-COMPONENTS_PER_NODE_MAX = 1_000
+COMPONENTS_PER_NODE_MAX = 1_010
 """Containers that one node's controller keeps."""
 
 MEMORY_OVERCOMMIT = 4.0

@@ -15,6 +15,8 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     cpu: float
     disk_bytes: int = 0
     base: str = "host"
+    ports: tuple[int, ...] = ()
+    """Ports of the node that must lead to it and to nobody else."""
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ LOG_KEYS: dict[str, str] = {
     "certificate.renewal_failed": "the certificate could not be renewed yet; it is still good",
     "certificates.notice": "the certificate agent issued, refused or revoked something",
     "cluster.members_not_changed": "the members of the replicated log could not be changed",
+    "component.entered": "somebody ran a command, copied files or connected inside a component",
     "container.exited": "the process of a container ended, with the facts of the kernel",
     "containers.unreachable": "the container controller does not answer; it is tried again",
     "controller.trouble": "a step of a component's life failed and will be tried again",
@@ -23,6 +24,7 @@ LOG_KEYS: dict[str, str] = {
     "hub.access_unavailable": "the address for callers from outside could not be had; tried again",
     "hub.log_damaged": "the replicated log on the disk is damaged: put aside, and fetched anew",
     "hub.peers_not_kept": "where the other nodes are could not be written down for the next start",
+    "images.trouble": "a layer could not be fetched from other nodes, or kept for them",
     "library.message": "what a part without a logger of its own had to say",
     "log.dropped": "lines were dropped since their reader was too slow; `count` of them",
     "mesh.trouble": "a connection with another node failed, was refused, or broke",
@@ -33,6 +35,7 @@ LOG_KEYS: dict[str, str] = {
     "node.not_present": "this node could not be reported to the cluster; it is tried again",
     "node.not_ready": "that components can be created here could not be told to the cluster",
     "node.not_renewed": "the lease of this node was not prolonged",
+    "node.not_taken_out": "that a removed node is gone could not be written; it is tried again",
     "node.ready": "all agents of the node run: components can be created",
 }
 

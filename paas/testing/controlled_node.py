@@ -11,7 +11,7 @@ Nothing here draws by itself: entropy comes from a seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -25,6 +25,7 @@ from paas.controller.agent import Controller
 from paas.controller.api import Api, Neighbours
 from paas.controller.commands import RegisterType
 from paas.controller.instances import Instance
+from paas.controller.living_api import LivingApi
 from paas.controller.ports import StartOrder
 from paas.controller.state import ControllerState
 from paas.harness.messages import Event
@@ -41,6 +42,7 @@ from paas.scheduler.messages import NodeView
 from paas.testing.fake_containers import Behaviour, FakeContainers
 from paas.testing.fake_harnesses import FakeHarnesses
 from paas.testing.fake_log import FakeLog
+from paas.volume.state import VolumeState
 from paas.wire.registry import Method, P, R
 
 NODE = "n1"
@@ -113,7 +115,9 @@ class Common:
         self.groups = GroupState()
         self.register = NodeRegister()
         self.ring = RingState() if several else None
-        sections: list[Section] = [self.state, self.groups]
+        self.volumes = VolumeState()
+        self.state.volumes = self.volumes
+        sections: list[Section] = [self.state, self.groups, self.volumes]
         if self.ring is not None:
             sections += [self.register, self.ring]
         self.log = FakeLog(sections, self.clock, self.entropy, commit_s=commit_s)
@@ -195,6 +199,9 @@ class ControlledNode:
             ),
         )
 
+        remote = self if self.common.ring is not None else None
+        self.living = LivingApi(self.controller, remote, self.log_lines)
+
     def _views(self) -> list[NodeView]:
         if self.common.ring is None:
             return self.nodes
@@ -211,11 +218,24 @@ class ControlledNode:
             raise PlatformError("not-available", f"{node} cannot be reached")
         context = other.context(timeout_s=timeout_s)
         answer: Any
-        if method.name == messages.FIGURES.name:
+        if method.name in other.answers:
+            peer = RecordingPeer()
+            peer.info["roles"] = frozenset({"hub"})
+            answer = await other.answers[method.name](params, other.context(peer, timeout_s))
+        elif method.name == messages.FIGURES.name:
             answer = await other.api.figures(cast(messages.GetFigures, params), context)
         else:
             answer = await other.api.terminate_here(cast(messages.TerminateHere, params), context)
         return cast(R, answer)
+
+    @property
+    def answers(self) -> dict[str, Callable[[Any, Context], Any]]:
+        """What other hubs ask about components that run here."""
+        return {
+            messages.RESIZE.name: self.living.resize,
+            messages.FREEZE.name: self.living.freeze,
+            messages.THAW.name: self.living.thaw,
+        }
 
     async def start(self) -> None:
         """Run the controller, and connect it to the container controller and the harnesses."""

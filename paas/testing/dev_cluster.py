@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,35 @@ from paas.cli.machine_record import Machine, process_state, read
 from paas.node.settings import runtime_of
 from paas.testing.census import Census, namespace_of, processes
 
-__all__ = ["PATIENCE_S", "Census", "DevCluster", "Listener", "PlainNode", "dev_cluster"]
+__all__ = [
+    "PATIENCE_S",
+    "Census",
+    "DevCluster",
+    "Listener",
+    "PlainNode",
+    "dev_cluster",
+    "when_back",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 """For what must happen, on a machine that does much else at the same time."""
+
+
+def when_back(ask: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
+    """What is answered, once the harness of the component is back at a hub that was lost.
+
+    Until then a call is refused, and nothing of it was begun: it may be repeated whatever it does.
+    """
+    end_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            return ask()
+        except PlatformError as error:
+            back = not error.message.endswith("is reconnecting")
+            if back or time.monotonic() > end_s:
+                raise
+        time.sleep(0.05)
 
 
 class DevCluster:
@@ -134,8 +159,8 @@ class DevCluster:
     def call(self, target: str, operation: str, /, *, node: str = "", **inputs: Any) -> Any:
         """Run an operation of a component; its outputs."""
         params: dict[str, Any] = {"target": target, "operation": operation, "inputs": inputs}
-        answer = self.at(node, "hub.call", **params) if node else self.api("hub.call", **params)
-        return answer["outputs"]
+        one = partial(self.at, node) if node else self.api
+        return when_back(lambda: one("hub.call", **params))["outputs"]
 
     def nodes(self, node: str = "") -> dict[str, dict[str, Any]]:
         """Name to facts, as one hub sees them."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import trio
 
 from paas.base.errors import PlatformError
+from paas.container.messages import Limits
 from paas.controller.ports import ContainerFact, ExitFacts, Started, StartOrder
 
 UID_BASE_FIRST = 100_000
@@ -58,6 +59,10 @@ class FakeContainer:
     phase: str = "initializing"
     exit: ExitFacts | None = None
     ended: trio.Event = field(default_factory=trio.Event)
+    frozen: bool = False
+    limits: Limits | None = None
+    uses_bytes: int = 0
+    """What its component holds of memory: less cannot be its bound."""
 
     @property
     def started(self) -> Started:
@@ -81,6 +86,8 @@ class FakeContainers:
         self.stats_asked = 0
         self.listener: Listener | None = None
         self.on_phase: Callable[[FakeContainer], None] = lambda _container: None
+        self.attach: Callable[[StartOrder], None] = lambda _order: None
+        """Where volumes listen: raises for one that is not there."""
         self._nursery = nursery
         self._lost = trio.Event()
         self._lost.set()
@@ -142,6 +149,7 @@ class FakeContainers:
         behaviour = self.behaviour(order)
         if order.component in self.table:
             raise PlatformError("conflict", "there is a container of this component")
+        self.attach(order)
         self._numbers += 1
         container = FakeContainer(
             order=order,
@@ -174,6 +182,32 @@ class FakeContainers:
         self.end(component, "killed")
         self.table.pop(component, None)
 
+    async def resize(self, component: str, wanted: Limits) -> None:
+        self._check_up()
+        await trio.lowlevel.checkpoint()
+        container = self._living(component)
+        if wanted.memory_bytes < container.uses_bytes:
+            raise PlatformError("conflict", f"{container.uses_bytes} bytes are in use")
+        container.limits = wanted
+
+    async def freeze(self, component: str) -> None:
+        self._check_up()
+        await trio.lowlevel.checkpoint()
+        self._living(component).frozen = True
+
+    async def thaw(self, component: str) -> None:
+        self._check_up()
+        await trio.lowlevel.checkpoint()
+        self._living(component).frozen = False
+
+    def _living(self, component: str) -> FakeContainer:
+        container = self.table.get(component)
+        if container is None:
+            raise PlatformError("no-such-target", "there is no container of this component")
+        if container.exit is not None:
+            raise PlatformError("not-available", "it has ended")
+        return container
+
     async def stats(self, components: list[str]) -> dict[str, dict[str, Any]]:
         self._check_up()
         self.stats_asked += 1
@@ -195,6 +229,8 @@ class FakeContainers:
                 address="10.0.0.2",
                 endpoints=container.started.endpoints,
                 exit=container.exit,
+                frozen=container.frozen,
+                limits=container.limits or container.order.limits,
             )
             for component, container in self.table.items()
         ]

@@ -19,10 +19,12 @@ import pytest
 LAYERS: dict[str, int] = {
     "base": 0,
     **dict.fromkeys(("wire", "identity"), 1),
-    **dict.fromkeys(("rpc", "raft", "telemetry", "bundle"), 2),
+    **dict.fromkeys(("rpc", "raft", "telemetry", "bundle", "oci"), 2),
     **dict.fromkeys(("hub", "controller", "scheduler", "scaler", "harness", "container"), 3),
     **dict.fromkeys(("node", "credentials", "certificates", "dns", "application", "gateway"), 3),
-    **dict.fromkeys(("logs", "monitor", "images", "billing", "reservations", "blob"), 3),
+    **dict.fromkeys(("logs", "monitor", "layers", "billing", "reservations", "blob", "volume"), 3),
+    **dict.fromkeys(("network",), 3),
+    **dict.fromkeys(("entry",), 3),
     **dict.fromkeys(("cli", "web", "sdk"), 4),
 }
 BESIDE = {"real", "assembly", "sim", "testing"}
@@ -45,10 +47,15 @@ REAL_USERS = (
     *("paas/__main__.py", "paas/assembly/", "paas/real/", "paas/sim/", "paas/testing/"),
     *("paas/cli/dev.py", "paas/cli/supervisor.py", "paas/cli/machines.py"),
     *("paas/harness/main.py", "paas/harness/child.py"),
+    "paas/container/backends/",
     *("paas/container/template.py", "paas/container/launch.py", "paas/container/launcher.py"),
     *("paas/container/engine.py", "paas/container/machine.py", "paas/container/parts.py"),
-    *("paas/container/pools.py", "paas/container/probe.py"),
+    *("paas/container/pools.py", "paas/container/probe.py", "paas/container/living.py"),
+    "paas/container/filesystems/",
     *("paas/container/tree.py", "paas/container/walls.py"),
+    *("paas/container/between.py", "paas/container/gate.py"),
+    *("paas/container/entrance.py", "paas/container/entering.py", "paas/container/inside.py"),
+    *("paas/container/volumes.py", "paas/container/volume_mounts.py"),
 )
 
 ONLY_THERE = {

@@ -11,6 +11,7 @@ import pytest
 
 PAGE = "docs/internals/proofs.md"
 HUB_PAGE = "docs/internals/hub/proofs.md"
+CONTAINERS_PAGE = "docs/internals/containers/proofs.md"
 REFERENCE = re.compile(r"`((?:unit|system|simulation|contract|documents|tidy)/[^`]+)`")
 RULE = re.compile(r"[|\s:-]+")
 TITLES = ("claim", "what comes", "port", "story")
@@ -52,7 +53,7 @@ def findings(text: str, root: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("page", "least"), [(PAGE, 80), (HUB_PAGE, 30)])
+@pytest.mark.parametrize(("page", "least"), [(PAGE, 80), (HUB_PAGE, 30), (CONTAINERS_PAGE, 25)])
 def test_every_claim_names_tests_that_exist(root: Path, page: str, least: int) -> None:
     text = (root / page).read_text()
     assert len(list(rows(text))) > least

@@ -20,17 +20,35 @@ from typing import Protocol
 
 from paas.container.journal import Record
 from paas.container.messages import ContainerSpec
-from paas.container.plan import Base, LaunchOrder
+from paas.container.plan import Base, Files, LaunchOrder, LaunchVolume
 
 
 class WritableLayer(Protocol):
     """A writable layer that no container has mounted yet."""
 
     @property
-    def device(self) -> str: ...
+    def files(self) -> Files:
+        """What the launch is told of it."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The block device that it is on; empty: on none of its own."""
+        ...
 
     def release(self) -> None:
         """Forget it: mounted, it stays for its mount; otherwise it is gone."""
+        ...
+
+
+class AttachedVolumes(Protocol):
+    """Persistent volumes that no container has mounted yet."""
+
+    @property
+    def volumes(self) -> tuple[LaunchVolume, ...]: ...
+
+    def release(self) -> None:
+        """Forget them: mounted, they stay for their mounts; otherwise nobody has them."""
         ...
 
 
@@ -43,6 +61,12 @@ class Network(Protocol):
     def link(self) -> str: ...
     @property
     def address(self) -> str: ...
+    @property
+    def gateway(self) -> str: ...
+    @property
+    def address6(self) -> str:
+        """Empty: it has no IPv6."""
+        ...
 
     def release(self) -> None:
         """Close the descriptor: a namespace that nobody has entered is gone then."""
@@ -54,6 +78,11 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int: ...
+    @property
+    def numbers(self) -> list[int]:
+        """Of it and of what the back end needs besides, as long as they are held."""
+        ...
+
     @property
     def start_ticks(self) -> int: ...
     @property
@@ -77,6 +106,9 @@ class Context:
     base: Base | None = None
     directory: str = ""
     layer: WritableLayer | None = None
+    """Only one on a device of its own, until the container has mounted it."""
+    files: Files = field(default_factory=Files)
+    volumes: AttachedVolumes | None = None
     network: Network | None = None
     process: Process | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -98,9 +130,33 @@ class Hook(Protocol):
     async def destroy(self, context: Context) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedFiles:
+    """What a container's files are made from."""
+
+    component: str
+    directory: str
+    """The container's own directory on the host; it exists."""
+    base: Base
+    bundle_dir: str
+    disk_bytes: int
+
+
 class Layers(Protocol):
-    async def take(self, size_bytes: int) -> WritableLayer | None:
-        """A layer of this size; None where layers are kept in memory."""
+    async def take(self, wanted: WantedFiles) -> WritableLayer:
+        """A writable layer, empty or (after a rollback) with the content of a snapshot."""
+        ...
+
+    def order_token(self, component: str) -> str:
+        """Names the order to go back to a snapshot that `take` follows now; empty: none."""
+        ...
+
+    def fulfilled(self, component: str, token: str) -> None:
+        """A container with the files of that order has run."""
+        ...
+
+    async def drop(self, directory: str) -> None:
+        """Remove what of a container's files has a name; nothing there is no error."""
         ...
 
 

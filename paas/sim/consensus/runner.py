@@ -12,10 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +22,7 @@ from paas.sim.consensus import limits
 from paas.sim.consensus.faults import Faults
 from paas.sim.consensus.invariants import NAMES
 from paas.sim.consensus.story import Outcome, run_seed
+from paas.sim.workers import WorkerProcess, take_order
 
 TWICE_EVERY = 20
 """One seed in so many is run a second time."""
@@ -115,26 +112,11 @@ class _Worker:
 
     def __init__(self, seeds: Sequence[int], *, number: int) -> None:
         self._seeds = seeds
-        # Lines go to a file: a pipe that nobody empties would stop the process.
-        self._out = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        arguments = [sys.executable, "-m", "paas.sim.consensus", "--worker"]
-        self._process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=self._out,
-            text=True,
-            env={**os.environ, "PYTHONHASHSEED": str(number)},
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(list(seeds)))
-        self._process.stdin.close()
+        self._process = WorkerProcess("paas.sim.consensus", list(seeds), hash_seed=number)
 
     def lines(self) -> list[str]:
-        self._process.wait()
-        with self._out:
-            self._out.seek(0)
-            lines = self._out.read().splitlines()
-        if self._process.returncode or len(lines) != len(self._seeds):
+        status, lines = self._process.wait()
+        if status or len(lines) != len(self._seeds):
             raise RuntimeError(f"a process of the simulation ended early, after {len(lines)} seeds")
         return lines
 
@@ -142,7 +124,7 @@ class _Worker:
 def work(source: TextIO, out: TextIO) -> None:
     """A worker's life: seeds in, lines out."""
     logging.disable(logging.CRITICAL)  # torn tails and the like are what we make on purpose
-    for seed in json.load(source):
+    for seed in take_order(source):
         began_s = time.process_time()
         outcome = run_seed(seed)
         out.write(_line(outcome, time.process_time() - began_s) + "\n")

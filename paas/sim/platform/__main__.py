@@ -19,13 +19,14 @@ from typing import TextIO
 
 from paas.sim.platform import hunting, runner
 from paas.sim.platform.story import SECONDS_DEFAULT, Outcome, run_seed
+from paas.sim.workers import environment
 
 
 def main() -> int:
     arguments = _parser().parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":
         command = [sys.executable, "-m", "paas.sim.platform", *sys.argv[1:]]
-        os.execve(sys.executable, command, runner.environment())
+        os.execve(sys.executable, command, environment(runner.HASH_SEED))
     if arguments.worker:
         runner.work(sys.stdin, sys.stdout)
         return 0

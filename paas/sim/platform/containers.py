@@ -18,6 +18,7 @@ import trio
 
 from paas.base.errors import LocalError, PlatformError
 from paas.container.fence import Fence
+from paas.container.messages import Limits
 from paas.controller.ports import ContainerFact, Started, StartOrder
 from paas.sim.platform.kernel import Container, Kernel
 from paas.sim.platform.process import Process
@@ -103,15 +104,48 @@ class ContainerController:
         except PlatformError as error:
             answer(error)
         else:
-            answer(self.kernel.launch(order).started)
+            answer(self._launched(order))
         for work in waiting:
             work()
+
+    def _launched(self, order: StartOrder) -> Any:
+        try:
+            return self.kernel.launch(order).started
+        except PlatformError as error:
+            return error
+
+    def volume(self, operation: str, arguments: tuple[Any, ...], answer: Answer) -> None:
+        """A request about files of volumes: `volume_files.NodeFiles`."""
+        try:
+            answer(getattr(self.kernel.files, operation)(*arguments))
+        except PlatformError as error:
+            answer(error)
 
     def kill(self, component: str, answer: Answer) -> None:
         container = self.kernel.table.get(component)
         if container is not None:
             self.kernel.end(container, "killed")
         answer(None)
+
+    def resize(self, component: str, wanted: Limits, answer: Answer) -> None:
+        self._change(component, answer, limits=wanted)
+
+    def freeze(self, component: str, answer: Answer) -> None:
+        self._change(component, answer, frozen=True)
+
+    def thaw(self, component: str, answer: Answer) -> None:
+        self._change(component, answer, frozen=False)
+
+    def _change(self, component: str, answer: Answer, **changes: Any) -> None:
+        container = self.kernel.table.get(component)
+        if container is None:
+            answer(PlatformError("no-such-target", "there is no container of this component"))
+        elif not container.running:
+            answer(PlatformError("not-available", "it has ended"))
+        else:
+            for name, value in changes.items():
+                setattr(container, name, value)
+            answer(None)
 
     def destroy(self, component: str, answer: Answer) -> None:
         if component in self._starting:
@@ -134,6 +168,8 @@ class ContainerController:
                     pid=container.pid,
                     address="10.0.0.2",
                     exit=container.exit,
+                    frozen=container.frozen,
+                    limits=container.limits or container.order.limits,
                 )
                 for container in self.kernel.table.values()
             ]
@@ -230,6 +266,7 @@ class ContainersPort:
         self.process = process
         self.session: Session | None = None
         self.listener: Controller | None = None
+        self.on_connected: Callable[[], None] = lambda: None
         self._changed = trio.Event()
 
     # -- the connection --------------------------------------------------------------------------
@@ -240,6 +277,7 @@ class ContainersPort:
             self._wake()
             if self.listener is not None:
                 self.listener.containers_connected()
+            self.on_connected()
 
     def session_lost(self, session: Session) -> None:
         if self.session is session:
@@ -287,6 +325,15 @@ class ContainersPort:
 
     async def destroy(self, component: str) -> None:
         await self._call("destroy", CALL_S, component)
+
+    async def resize(self, component: str, wanted: Limits) -> None:
+        await self._call("resize", CALL_S, component, wanted)
+
+    async def freeze(self, component: str) -> None:
+        await self._call("freeze", CALL_S, component)
+
+    async def thaw(self, component: str) -> None:
+        await self._call("thaw", CALL_S, component)
 
     async def list(self) -> Any:
         return await self._call("list", CALL_S)

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from paas.container.messages import Limits
 from paas.controller.ports import ExitFacts, Started, StartOrder
 from paas.sim.platform.clocks import NodeClock
+from paas.sim.platform.volume_files import Attached, NodeFiles
 from paas.sim.platform.world import World
 
 FENCE_KILLS_S = 0.2
@@ -36,7 +38,7 @@ class Program(Protocol):
         ...
 
 
-class Truth(Protocol):
+class Truth(Attached, Protocol):
     """Who is told what really happens."""
 
     def started(self, node: str, container: Container) -> None: ...
@@ -53,6 +55,9 @@ class Container:
     pid: int
     exit: ExitFacts | None = None
     program: Program | None = None
+    frozen: bool = False
+    limits: Limits | None = None
+    """Bounds that it was given since it runs; None: those of its order."""
 
     @property
     def component(self) -> str:
@@ -93,6 +98,7 @@ class Kernel:
         self.table: dict[str, Container] = {}
         self.on_exit: Callable[[Container], None] = lambda _container: None
         self.watchdog_kills = 0
+        self.files = NodeFiles(node, truth)
         self._truth = truth
         self._program = program
         self._numbers = 0
@@ -104,7 +110,8 @@ class Kernel:
     # -- containers ------------------------------------------------------------------------------
 
     def launch(self, order: StartOrder) -> Container:
-        """A component begins to run."""
+        """A component begins to run; raises PlatformError when its volumes are not there."""
+        self.files.attach(order)
         self._numbers += 1
         container = Container(
             order=order, uid_base=UID_FIRST + self._numbers * UIDS, pid=1_000 + self._numbers
@@ -127,6 +134,7 @@ class Kernel:
             oom=reason == "out-of-memory",
             time_ms=self.clock.now_ms(),
         )
+        self.files.detach(container.order)
         self._truth.ended(self.node, container, reason)
         if container.program is not None:
             container.program.killed()
@@ -148,10 +156,12 @@ class Kernel:
             container.exit = ExitFacts(
                 component=container.component, incarnation=container.incarnation, reason=""
             )
+            self.files.detach(container.order)
             self._truth.ended(self.node, container, "power")
             if container.program is not None:
                 container.program.killed()
         self.table.clear()
+        self.files.power_off()
 
     def power_on(self) -> None:
         """Another boot: the page with the deadline is gone, the mark on the disk is not."""

@@ -40,6 +40,7 @@ from paas.sim.platform.links import LocalLink, SimSweeper, feed
 from paas.sim.platform.mesh import SimMesh
 from paas.sim.platform.network import Network
 from paas.sim.platform.process import Process
+from paas.sim.platform.volume_port import VolumesPort
 from paas.sim.platform.world import World
 
 LOCAL_S = 0.0002
@@ -127,6 +128,7 @@ class HubLife:
             self.replicated._in_thread = self._disk_work  # type: ignore[method-assign]
             self.core = HubCore(self._ports(entropy), self.replicated, self.states)
             self.port.listener = self.core.controller
+            self.port.on_connected = self._compare_volumes
             book = AddressBook(machine.name, self.mesh, self.states.nodes, machine.told)
             book.update()
             self.replicated.subscribe(book.state_changed)
@@ -139,6 +141,12 @@ class HubLife:
             nursery.start_soon(seeker.run)
             book.update()  # the log has been replayed, of which nobody was told
             machine.hub_is_up(self)
+
+    def _compare_volumes(self) -> None:
+        """The container controller answers; without files there is nothing to compare."""
+        files = self.machine.kernel.files
+        if files.whole or files.incoming:
+            self.core.volumes.agent.containers_connected()
 
     async def _disk_work(self, work: Callable[[], Any]) -> Any:
         delay_s = self.machine.disk_s
@@ -163,6 +171,7 @@ class HubLife:
             report=machine.report,
             prepared=self.port.prepared,
             links=self.mesh,
+            volumes=VolumesPort(self.port),
         )
 
     def _on_bug(self, where: str, error: Exception) -> None:

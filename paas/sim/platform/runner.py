@@ -11,10 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -29,9 +25,13 @@ from paas.sim.platform.mischief import Orders
 from paas.sim.platform.mutants import switched_off
 from paas.sim.platform.story import SECONDS_DEFAULT, Outcome, run_seed
 from paas.sim.platform.world import World
+from paas.sim.workers import WorkerProcess, take_order
 
 TWICE_EVERY = 20
 """One seed in so many is run a second time."""
+
+HASH_SEED = 0
+"""Of every process that simulates: sets of texts have one order."""
 
 ENDS = (
     *("exit-normal", "exit-exit", "exit-signal", "exit-out-of-memory", "exit-not-ready"),
@@ -136,11 +136,6 @@ def _compare(report: Report, traces: dict[int, str], line: str) -> None:
         report.broken.setdefault(told["seed"], "determinism: another trace in another process")
 
 
-def environment() -> dict[str, str]:
-    """Of a process that simulates: sets of texts have one order."""
-    return {**os.environ, "PYTHONHASHSEED": "0"}
-
-
 class Worker:
     """A process of its own that tells a line for each seed; with a mutant, until one is broken."""
 
@@ -149,35 +144,20 @@ class Worker:
     ) -> None:
         self._seeds = seeds
         self._mutant = mutant
-        # Lines go to a file: a pipe that nobody empties would stop the process.
-        self._out = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
-        arguments = [sys.executable, "-m", "paas.sim.platform", "--worker"]
-        self._process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=self._out,
-            text=True,
-            env=environment(),
-        )
-        assert self._process.stdin is not None
         order = {"seeds": list(seeds), "nodes": nodes, "seconds": seconds, "mutant": mutant}
-        self._process.stdin.write(json.dumps(order))
-        self._process.stdin.close()
+        self._process = WorkerProcess("paas.sim.platform", order, hash_seed=HASH_SEED)
 
     def lines(self) -> list[str]:
-        self._process.wait()
-        with self._out:
-            self._out.seek(0)
-            lines = self._out.read().splitlines()
+        status, lines = self._process.wait()
         caught = self._mutant and lines and json.loads(lines[-1])["broken"]
-        if self._process.returncode or not (caught or len(lines) == len(self._seeds)):
+        if status or not (caught or len(lines) == len(self._seeds)):
             raise RuntimeError(f"a process of the simulation ended early, after {len(lines)} seeds")
         return lines
 
 
 def work(source: TextIO, out: TextIO) -> None:
     """A worker's life: an order in, lines out."""
-    order = json.load(source)
+    order = take_order(source)
     gc.freeze()
     for seed in order["seeds"]:
         began_s = time.process_time()

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from paas.base.errors import PlatformError
+from paas.controller.ports import StartOrder
 from paas.harness.messages import Event, Invoke
 from paas.sim.history import History, Operation
 from paas.sim.platform.components import Component
@@ -21,6 +22,7 @@ from paas.sim.platform.invariants import Invariants
 from paas.sim.platform.kernel import Container
 from paas.sim.platform.letters import Letters
 from paas.sim.platform.oracle import Oracle
+from paas.sim.platform.volume_files import VolumeJudge
 from paas.sim.platform.world import World
 from paas.wire import codec
 
@@ -48,6 +50,7 @@ class Witness:
         self.world = world
         self.oracle = oracle
         self.history = History()
+        self.volumes = VolumeJudge(invariants)
         self.monitors: list[MonitorRecord] = []
         self.running: dict[str, tuple[str, Container]] = {}
         self.components: dict[str, Component] = {}
@@ -88,6 +91,12 @@ class Witness:
         used = self._used[node] = self._used.get(node, 0) + container.order.limits.memory_bytes
         fits = used <= self.room[node]
         require("within-capacity", fits, f"{node} runs {used} of {self.room[node]} bytes")
+
+    def attached(
+        self, node: str, order: StartOrder, volume: str, found: bytes, *, fresh: bool
+    ) -> bytes:
+        others = [(where, c.order) for where, c in self.running.values()]
+        return self.volumes.attached(node, order, volume, found, fresh=fresh, running=others)
 
     def ended(self, node: str, container: Container, reason: str) -> None:
         self.world.record(

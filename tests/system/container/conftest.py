@@ -24,7 +24,7 @@ import trio
 
 from paas.container.engine import Engine
 from paas.container.hooks.contract import Hook
-from paas.container.messages import ContainerSpec, Exited, Limits, Started
+from paas.container.messages import BACK_ENDS, ContainerSpec, Exited, Limits, Started
 from paas.container.settings import ContainerSettings
 from paas.real.clock import SystemClock
 from paas.real.kernel_orphans import reap_orphans
@@ -114,14 +114,13 @@ class Node:
         links = [link.name for link in Path("/sys/class/net").iterdir()]
         names = (self.settings.bridge, self.settings.link_prefix)
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
-        groups = Path("/sys/fs/cgroup").glob(f"*/{cluster}")
         return {
             "mounts": [
                 m for m in Path("/proc/self/mountinfo").read_text().splitlines() if state in m
             ],
             "links": [n for n in links if n.startswith(names)],
             "tables": [t for t in tables.splitlines() if t.endswith(f" {self.settings.table}")],
-            "groups": [str(g) for g in [*groups, *Path("/sys/fs/cgroup").glob(cluster)]],
+            "groups": _groups(cluster),
             "processes": self.processes(),
             "devices": _loop_devices(state),
             "directories": [state] if os.path.exists(state) else [],
@@ -142,21 +141,28 @@ class Node:
     def container_leftovers(self) -> dict[str, list[str]]:
         """Whatever containers left on a node whose engine may run on: pools do not count."""
         state = Path(self.settings.state_dir)
-        groups = Path("/sys/fs/cgroup").glob(f"*/{self.settings.cgroup}/*/")
+        groups = [
+            f"{top}/{name}"
+            for top in _groups(self.settings.cgroup)
+            for name in os.listdir(top)
+            if os.path.isdir(f"{top}/{name}")
+        ]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        return {
+        found = {
             "mounts": [m for m in mounts if str(state) in m],
-            "groups": [str(g) for g in groups],
+            "groups": groups,
             "processes": self.processes(),
             "directories": [str(p) for p in (state / "containers").glob("*")],
             "records": [str(p) for p in (state / "journal").glob("*.container.json*")],
         }
+        return {kind: names for kind, names in found.items() if names}
 
 
 class Controller:
     """A controller in its own process."""
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         settings = msgspec.json.encode(node.settings).decode()
         self.process = subprocess.Popen(
             [sys.executable, str(_HERE / "controller_process.py"), settings],
@@ -176,6 +182,13 @@ class Controller:
                     return value[key]
                 assert "error" not in value, value
 
+    def start(self, *command: str) -> None:
+        self.tell({"start": msgspec.to_builtins(self._node.spec(*command))})
+
+    async def started(self, *command: str) -> Any:
+        self.start(*command)
+        return await self.read("started")
+
     async def ask(self, key: str, command: dict[str, Any]) -> Any:
         self.tell(command)
         return await self.read(key)
@@ -193,6 +206,13 @@ class Controller:
                 stream.close()
 
 
+def _groups(name: str) -> list[str]:
+    """The groups of this name in every hierarchy; others come and go at the same time."""
+    root = "/sys/fs/cgroup"
+    tops = [f"{root}/{name}", *(f"{root}/{below}/{name}" for below in os.listdir(root))]
+    return [top for top in tops if os.path.isdir(top)]
+
+
 def _loop_devices(state: str) -> list[str]:
     found = []
     for path in Path("/sys/block").glob("loop*/loop/backing_file"):
@@ -204,15 +224,6 @@ def _loop_devices(state: str) -> list[str]:
     return found
 
 
-NOTHING_OF_CONTAINERS: dict[str, list[str]] = {
-    "mounts": [],
-    "groups": [],
-    "processes": [],
-    "directories": [],
-    "records": [],
-}
-
-
 @pytest.fixture(autouse=True)
 def modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """The template process must find the tests' small harness."""
@@ -220,8 +231,27 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ":".join(p for p in paths if p))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_back_ends: run once with each back end of containers")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test (or module) marked `both_back_ends` is run with every back end."""
+    marked = metafunc.definition.get_closest_marker("both_back_ends") is not None
+    if marked and "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", BACK_ENDS, indirect=True)
+
+
 @pytest.fixture
-async def fresh_node(tmp_path: Path) -> AsyncIterator[Node]:
+def backend(request: pytest.FixtureRequest) -> str:
+    """The node's back end; PAAS_TEST_BACKEND=lxc runs whatever is not marked with another one."""
+    chosen = getattr(request, "param", os.environ.get("PAAS_TEST_BACKEND", BACK_ENDS[0]))
+    assert chosen in BACK_ENDS
+    return str(chosen)
+
+
+@pytest.fixture
+async def fresh_node(tmp_path: Path, backend: str) -> AsyncIterator[Node]:
     """A node that does not run yet; afterwards nothing of it is left, or the test fails."""
     name = f"t{os.getpid():x}x{next(_COUNTER):x}"
     number = os.getpid() % 200
@@ -232,6 +262,7 @@ async def fresh_node(tmp_path: Path) -> AsyncIterator[Node]:
         link_prefix=f"v{name[1:]}"[:10],
         network=f"10.{number % 100 + 100}.{next(_COUNTER) % 200}.0/24",
         harness="plain_init:main",
+        backend=backend,
     )
     node = Node(settings, tmp_path)
     node.bundle.mkdir()
@@ -240,7 +271,7 @@ async def fresh_node(tmp_path: Path) -> AsyncIterator[Node]:
         path.chmod(0o755)
     children = {p.pid for p in psutil.Process().children(recursive=True)}
     yield node
-    engine = Engine(settings, clock=SystemClock(), on_exit=lambda exited: None)
+    engine = Engine(node.settings, clock=SystemClock(), on_exit=lambda exited: None)
     await engine.teardown_node()
     assert not any(node.leftovers().values()), node.leftovers()
     for _ in range(200):  # what was killed last may be on its way out still

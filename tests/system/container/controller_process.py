@@ -2,9 +2,9 @@
 
     python controller_process.py SETTINGS-JSON
 
-Reads one JSON command a line: {"start": {spec}}, {"list": true} or {"lease": deadline}; prints one
-JSON value a line: {"ready": true}, {"started": {...}}, {"exited": {...}}, {"list": [...]},
-{"leased": deadline}, {"error": "..."}.
+Reads one JSON command a line: {"start": {spec}}, {"list": true}, {"lease": deadline} or
+{"snapshot": [component, name]}; prints one JSON value a line: {"ready": true}, {"started": {...}},
+{"exited": {...}}, {"list": [...]}, {"leased": deadline}, {"snapshot": {...}}, {"error": "..."}.
 """
 
 # ruff: noqa: T201
@@ -22,6 +22,7 @@ from paas.base.errors import PlatformError
 from paas.container.engine import Engine
 from paas.container.messages import ContainerSpec
 from paas.container.settings import ContainerSettings
+from paas.container.snapshots import Snapshots
 from paas.real.clock import SystemClock
 
 
@@ -48,6 +49,9 @@ async def obey(engine: Engine, command: dict[str, Any]) -> None:
     elif "lease" in command:
         await engine.lease(command["lease"])
         say({"leased": command["lease"]})
+    elif "snapshot" in command:
+        component, name = command["snapshot"]
+        say({"snapshot": await Snapshots(engine, SystemClock()).create(component, name)})
     elif "list" in command:
         say({"list": engine.list()})
 

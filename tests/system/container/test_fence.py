@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 
@@ -34,10 +33,6 @@ while True:
     except OSError:
         pass
 """
-
-
-def order(node: Any, *command: str) -> dict[str, Any]:
-    return {"start": msgspec.to_builtins(node.spec(*command))}
 
 
 def page(node: Any) -> LeaseFile:
@@ -120,7 +115,7 @@ async def test_components_die_though_the_controller_is_dead_or_hangs(
 ) -> None:
     controller = launch(fresh_node)
     await controller.read("ready")
-    one = await controller.ask("started", order(fresh_node, "sleep", "60"))
+    one = await controller.started("sleep", "60")
     await controller.ask("leased", {"lease": boottime_s() + LEASE_S})
     os.kill(controller.process.pid, number)
     await until(lambda: fresh_node.processes() == [])
@@ -165,7 +160,7 @@ def state_of(pid: int) -> str:
 async def test_a_fork_bomb_dies_with_the_lease(fresh_node: Any, launch: Any) -> None:
     controller = launch(fresh_node)
     await controller.read("ready")
-    await controller.ask("started", order(fresh_node, "/usr/bin/python3", "-c", FORK_BOMB))
+    await controller.started("/usr/bin/python3", "-c", FORK_BOMB)
     await until(lambda: len(fresh_node.processes()) > 30)
     await controller.ask("leased", {"lease": boottime_s() + LEASE_S})
     controller.process.send_signal(signal.SIGSTOP)
@@ -197,7 +192,7 @@ async def test_a_frozen_or_stopped_component_dies_with_the_lease(
 ) -> None:
     controller = launch(fresh_node)
     await controller.read("ready")
-    started = await controller.ask("started", order(fresh_node, "sleep", "60"))
+    started = await controller.started("sleep", "60")
     await until(lambda: len(fresh_node.processes()) == 2)
     for line in fresh_node.processes():
         if number is None:
@@ -215,7 +210,7 @@ async def test_a_controller_that_begins_again_keeps_what_has_a_lease(
 ) -> None:
     controller = launch(fresh_node)
     await controller.read("ready")
-    started = await controller.ask("started", order(fresh_node, "sleep", "60"))
+    started = await controller.started("sleep", "60")
     await controller.ask("leased", {"lease": boottime_s() + LONG_S})
     fence, deadline_s = page(fresh_node).watchdog, page(fresh_node).deadline_s
     controller.kill()
@@ -250,7 +245,7 @@ async def test_nothing_is_adopted_under_a_lease_that_does_not_hold(
 ) -> None:
     controller = launch(fresh_node)
     await controller.read("ready")
-    started = await controller.ask("started", order(fresh_node, "sleep", "60"))
+    started = await controller.started("sleep", "60")
     await controller.ask("leased", {"lease": boottime_s() + LONG_S})
     lease, found = Path(fresh_node.settings.lease_file), page(fresh_node)
     os.kill(found.watchdog[0], signal.SIGKILL)
@@ -280,7 +275,7 @@ async def test_a_lease_whose_page_was_taken_away_ends_all_the_same(
 ) -> None:
     controller = launch(fresh_node)
     await controller.read("ready")
-    await controller.ask("started", order(fresh_node, "sleep", "60"))
+    await controller.started("sleep", "60")
     await controller.ask("leased", {"lease": boottime_s() + LEASE_S})
     fence, _ = page(fresh_node).watchdog
     controller.kill()
@@ -398,7 +393,7 @@ async def test_an_end_of_its_own_before_the_deadline_keeps_its_reason(
     controller = launch(fresh_node)
     await controller.read("ready")
     await controller.ask("leased", {"lease": boottime_s() + 2 * LEASE_S})
-    started = await controller.ask("started", order(fresh_node, "sh", "-c", "exit 4"))
+    started = await controller.started("sh", "-c", "exit 4")
     controller.kill()
     await until(lambda: boottime_s() > page(fresh_node).deadline_s)
     async with fresh_node.running():

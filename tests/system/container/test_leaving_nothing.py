@@ -16,14 +16,7 @@ from paas.container.hooks.contract import PHASES, FailHook, Hook, InjectedFailur
 
 pytestmark = pytest.mark.system
 
-HOOKS = ("rootfs", "users", "cgroup", "network", "firewall", "process")
-NOTHING: dict[str, list[str]] = {
-    "mounts": [],
-    "groups": [],
-    "processes": [],
-    "directories": [],
-    "records": [],
-}
+HOOKS = ("rootfs", "users", "volumes", "cgroup", "network", "firewall", "process")
 
 
 def links(node: Any) -> set[str]:
@@ -49,7 +42,7 @@ async def elements(node: Any, family: str, name: str) -> int:
 async def test_nothing_is_left_after_destroy(node: Any) -> None:
     started = await node.start("sh", "-c", "sleep 60 & sleep 60")
     await node.engine.destroy(started.component)
-    assert node.container_leftovers() == NOTHING
+    assert node.container_leftovers() == {}
     assert f"{node.settings.link_prefix}{_number(started.address):x}" not in links(node)
     assert not os.path.exists(f"/proc/{started.pid}")
     assert node.engine.list() == []
@@ -67,7 +60,11 @@ async def test_destroy_is_idempotent_and_serves_exited_and_unknown(node: Any) ->
             nursery.start_soon(node.engine.destroy, started.component)
     await node.engine.destroy(started.component)
     await node.engine.destroy("f" * 40)
-    assert node.container_leftovers() == NOTHING
+    assert node.container_leftovers() == {}
+
+
+async def test_every_hook_is_made_to_fail_below(node: Any) -> None:
+    assert tuple(hook.name for hook in node.engine.ready().hooks) == HOOKS
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -94,7 +91,7 @@ async def test_a_hook_that_fails_leaks_nothing(fresh_node: Any, name: str, phase
             assert [c.state for c in engine.list()] == ["destroying"]
             await engine.destroy(spec.component)
         assert wrapped[0].failures == 1
-        assert fresh_node.container_leftovers() == NOTHING
+        assert fresh_node.container_leftovers() == {}
         assert engine.list() == []
         assert len(await settled(fresh_node)) == fresh_node.settings.pool_networks
         # The same component can be started now: every name and number is free again.
@@ -109,7 +106,7 @@ async def test_a_cancelled_start_leaks_nothing(node: Any) -> None:
             await trio.sleep_forever()
         for info in node.engine.list():
             await node.engine.destroy(info.component)
-        assert node.container_leftovers() == NOTHING
+        assert node.container_leftovers() == {}
 
 
 async def test_a_template_that_was_killed_is_replaced(node: Any) -> None:
@@ -150,7 +147,7 @@ async def test_many_at_once_and_no_number_twice(node: Any) -> None:
     async with trio.open_nursery() as nursery:
         for container in started:
             nursery.start_soon(node.engine.destroy, container.component)
-    assert node.container_leftovers() == NOTHING
+    assert node.container_leftovers() == {}
 
 
 async def test_refusals_name_what_is_wrong(node: Any) -> None:

@@ -39,7 +39,7 @@ def plugged(links: Links, name: str, last: int) -> int:
     def plug(namespace_fd: int) -> None:
         links.connect(name, namespace_fd)
 
-    return kernel_netns.make(plug, f"10.126.0.{last}", "10.126.0.1", "10.126.0.0/24")
+    return kernel_netns.make(plug, f"10.126.0.{last}", "10.126.0.1", ("10.126.0.0/24",))
 
 
 def link_name(number: int) -> str:

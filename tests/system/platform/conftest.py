@@ -28,6 +28,7 @@ import pytest
 from paas.base.errors import PlatformError
 from paas.cli.connection import Connection, connect
 from paas.node.settings import runtime_of, short_name
+from paas.testing.dev_cluster import when_back
 from paas.testing.leftovers import picture
 
 HERE = Path(__file__).resolve().parent
@@ -144,9 +145,8 @@ class Platform:
 
     def call(self, component: str, what: str, /, *, timeout_s: float = 30.0, **inputs: Any) -> Any:
         """Run an operation of a component; its outputs."""
-        answer = self.api(
-            "hub.call", target=component, operation=what, inputs=inputs, timeout_s=timeout_s
-        )
+        params = {"target": component, "operation": what, "inputs": inputs}
+        answer = when_back(lambda: self.api("hub.call", timeout_s=timeout_s, **params))
         return answer["outputs"]
 
     # -- types and components --------------------------------------------------------------------
@@ -259,6 +259,15 @@ def until(
         assert time.monotonic() < end_s, why()
         time.sleep(0.03)
     return value
+
+
+def below(folder: Path) -> list[Path]:
+    """All that is in a directory and its directories, which may come and go meanwhile."""
+    return [
+        Path(place, name)
+        for place, directories, files in os.walk(folder)
+        for name in (*directories, *files)
+    ]
 
 
 def _networks() -> set[int]:

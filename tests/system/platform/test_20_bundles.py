@@ -14,6 +14,8 @@ from paas.bundle import keys
 from paas.bundle.build import build
 from paas.bundle.signature import SecretKey, prehash, sign
 
+from .conftest import below
+
 pytestmark = pytest.mark.system
 
 PIECE_BYTES = 1 << 20
@@ -61,7 +63,7 @@ class Uploader:
         """What the cluster says that it has, and what is on its disk."""
         listed = self.connection.call("bundle.list")["bundles"]
         blobs = self._platform.state / "blobs"
-        files = [p for folder in ("blobs", "incoming") for p in (blobs / folder).rglob("*")]
+        files = [p for folder in ("blobs", "incoming") for p in below(blobs / folder)]
         return sorted(b["digest"] for b in listed), sorted(str(f) for f in files if f.is_file())
 
 

@@ -7,12 +7,13 @@ import json
 import os
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paas.base.errors import PlatformError
+
+from .conftest import below
 
 pytestmark = pytest.mark.system
 
@@ -295,5 +296,5 @@ def test_one_that_fills_its_disk_fills_only_its_own(
 def test_what_a_component_wrote_is_gone_with_it(platform: Any) -> None:
     component = platform.create("probe")
     platform.destroy(component)
-    places = [*Path(platform.state).rglob(f"*{component}*")]
+    places = [p for p in below(platform.state) if component in p.name]
     assert [p for p in places if p.parent.name != "logs"] == []

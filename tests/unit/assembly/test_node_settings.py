@@ -42,7 +42,19 @@ def test_agents_are_told_all_of_it(tmp_path):
         "joined": True,
         "api_listen": "10.130.0.2:0",
         "trace_rate": 0.0,
+        "backend": "namespaces",
+        "filesystem": "auto",
+        "ipv6": "off",
     }
+
+
+def test_a_node_may_prefer_another_back_end_and_say_nothing_else(tmp_path):
+    given = {"backend": "lxc", "filesystem": "binds", "ipv6": "auto"}
+    settings = settings_of(_write(tmp_path, given))
+    assert (settings.backend, settings.node, settings.listen) == ("lxc", "n1", "")
+    assert settings.agent_settings()["backend"] == "lxc"
+    assert settings.agent_settings()["filesystem"] == "binds"
+    assert settings.agent_settings()["ipv6"] == "auto"
 
 
 @pytest.mark.parametrize(
@@ -59,6 +71,9 @@ def test_agents_are_told_all_of_it(tmp_path):
         ({**GOOD, "node": "N 1"}, "node"),
         ({**GOOD, "cluster": ""}, "cluster"),
         ({**GOOD, "containers": "10.0.0.0/99"}, "node.json"),
+        ({**GOOD, "backend": "chroot"}, "backend"),
+        ({**GOOD, "filesystem": "ext2"}, "filesystem"),
+        ({**GOOD, "ipv6": True}, "ipv6"),
     ],
 )
 def test_what_is_wrong_is_corrupt(tmp_path, value, said):

@@ -38,6 +38,16 @@ TOP = {
             "rate_1s": 12.0,
             "rate_10s": 8.4,
             "slow": True,
+            "usage": {
+                "memory": 38 << 20,
+                "memory_limit": 64 << 20,
+                "cpu": 0.254,
+                "disk": 3 << 20,
+                "throttled_ms": 1500.0,
+                "pressure_cpu": 12.0,
+                "pressure_memory": 0.0,
+                "pressure_io": 3.0,
+            },
         }
     ],
     "missing": ["n2"],
@@ -64,6 +74,15 @@ def test_nodes_and_components_are_shown_as_tables(paas: Any, asked: list[Any]) -
     for text in ("n1", "1234 / 900", "4.0M", "denied 2, limit-exceeded 9", "slowcoach", "slow"):
         assert text in done.out, done.out
     assert "n2 does not answer" in done.err
+
+
+def test_what_containers_use_is_shown_and_what_is_not_known_is_not(
+    paas: Any, asked: list[Any]
+) -> None:
+    out = paas("top", "--once", "-o", "wide").out
+    for text in ("38.0M/64.0M", "0.25", "1.5s", "3.0M", "12 0 3"):
+        assert text in out, out
+    assert "38.0M/64.0M" in paas("top", "--once").out
 
 
 def test_programs_get_the_whole_answer(paas: Any, asked: list[Any]) -> None:

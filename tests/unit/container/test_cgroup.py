@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 
 from paas.base.errors import PlatformError
-from paas.real.kernel_cgroup import CgroupMounts, Cgroups, GroupLimits, GroupUsage, find_mounts
+from paas.real.kernel_cgroup import (
+    CgroupMounts,
+    Cgroups,
+    GroupLimits,
+    GroupUsage,
+    MemoryInUse,
+    find_mounts,
+)
 from paas.real.kernel_cgroup1 import Hierarchy1, hierarchies
 from paas.real.kernel_cgroup2 import Hierarchy2, available
-from paas.real.kernel_cgroups import choose, choose_io
+from paas.real.kernel_cgroups import choose, choose_freezer, choose_io
 
 MIXED = """\
 30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
@@ -60,7 +67,7 @@ def test_version_1_limits_and_figures(tmp_path: Path) -> None:
         tmp_path / "leaf",
         {
             "memory.limit_in_bytes": "",
-            "memory.memsw.limit_in_bytes": "",
+            "memory.memsw.limit_in_bytes": "9223372036854771712",
             "cpu.cfs_period_us": "",
             "cpu.cfs_quota_us": "",
             "pids.max": "",
@@ -79,7 +86,7 @@ def test_version_1_limits_and_figures(tmp_path: Path) -> None:
     assert (leaf / "memory.memsw.limit_in_bytes").read_text() == str(64 << 20)
     assert (leaf / "cpu.cfs_quota_us").read_text() == "50000"
     assert (leaf / "pids.max").read_text() == "64"
-    assert hierarchy.usage(leaf) == GroupUsage(10, 20, 5.0, 2.0, 4, 3)
+    assert hierarchy.usage(leaf) == GroupUsage(10, 20, 5.0, 2.0, 4, 3, 64 << 20)
 
 
 def test_version_2_limits_figures_and_handing_down(tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_version_2_limits_figures_and_handing_down(tmp_path: Path) -> None:
     assert (leaf / "memory.max").read_text() == str(64 << 20)
     assert (leaf / "memory.swap.max").read_text() == "0"
     assert (leaf / "cpu.max").read_text() == "50000 100000"
-    assert hierarchy.usage(leaf) == GroupUsage(10, 0, 7.0, 1.0, 4, 1)
+    assert hierarchy.usage(leaf) == GroupUsage(10, 0, 7.0, 1.0, 4, 1, 64 << 20)
 
 
 def test_leaves_names_entrances_and_removal(tmp_path: Path) -> None:
@@ -223,3 +230,80 @@ def test_the_hierarchy_for_io_is_version_1_where_mounted_else_version_2(tmp_path
     assert first.root == Path("/b")
     (tmp_path / "cgroup.controllers").write_text("memory\n")
     assert choose_io(second, chosen) is None
+
+
+def test_version_2_lowers_memory_only_below_what_is_not_in_use(tmp_path: Path) -> None:
+    leaf = prepared(tmp_path / "leaf", {"memory.current": "50", "memory.reclaim": ""})
+    hierarchy = Hierarchy2(tmp_path, frozenset({"memory"}))
+    with pytest.raises(MemoryInUse) as caught:
+        hierarchy.limit(leaf, GroupLimits(memory_bytes=40))
+    assert caught.value.used_bytes == 50
+    assert (leaf / "memory.reclaim").read_text() == "10"
+    assert not (leaf / "memory.max").exists()
+    hierarchy.limit(leaf, GroupLimits(memory_bytes=60))
+    assert (leaf / "memory.max").read_text() == "60"
+
+
+def test_version_1_keeps_memory_below_memory_with_swap_at_every_moment(tmp_path: Path) -> None:
+    """The kernel refuses the one above the other, so the order of writing depends."""
+    hierarchy = Hierarchy1(tmp_path, frozenset({"memory"}))
+    for before, wanted in ((100, 50), (100, 200)):
+        names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        leaf = prepared(tmp_path / str(wanted), dict.fromkeys(names, str(before)))
+        hierarchy.limit(leaf, GroupLimits(memory_bytes=wanted))
+        assert [(leaf / name).read_text() for name in names] == [str(wanted)] * 2
+
+
+def test_weights_of_both_versions(tmp_path: Path) -> None:
+    group = prepared(tmp_path / "c", {})
+    Hierarchy1(tmp_path, frozenset({"cpu"})).weigh(group, 300)
+    Hierarchy2(tmp_path, frozenset({"cpu"})).weigh(group, 300)
+    assert (group / "cpu.shares").read_text() == "3072"
+    assert (group / "cpu.weight").read_text() == "300"
+    Hierarchy1(tmp_path, frozenset({"memory"})).weigh(tmp_path / "none", 300)
+
+
+def test_freezing_on_version_2(tmp_path: Path) -> None:
+    group = Hierarchy2(tmp_path, frozenset())
+    groups = Cgroups([], "paas-x", freezer=group)
+    groups.open()
+    groups.create("c" * 40, {})
+    leaf = tmp_path / "paas-x" / ("c" * 40) / "component"
+    prepared(leaf, {"cgroup.freeze": "0", "cgroup.events": "populated 1\nfrozen 0\n"})
+    groups.freeze("c" * 40)
+    assert (leaf / "cgroup.freeze").read_text() == "1"
+    assert groups.is_freezing("c" * 40)
+    assert not groups.is_frozen("c" * 40)
+    (leaf / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    assert groups.is_frozen("c" * 40)
+    groups.let_die("c" * 40)
+    assert (leaf / "cgroup.freeze").read_text() == "0"
+    assert groups.entrances("c" * 40, "component") == [f"{leaf}/cgroup.procs"]
+    assert groups.entrances("c" * 40, "harness") == []
+
+
+def test_where_nothing_freezes_that_is_said_and_killing_works() -> None:
+    groups = Cgroups([], "paas-x")
+    with pytest.raises(PlatformError, match=r"\[unsupported\]"):
+        groups.freeze("c" * 40)
+    groups.let_die("c" * 40)
+    assert not groups.is_frozen("c" * 40)
+
+
+def test_the_freezer_is_version_2_where_the_rest_is_and_else_version_1s(tmp_path: Path) -> None:
+    two = Hierarchy2(tmp_path, frozenset({"memory"}))
+    assert choose_freezer(CgroupMounts({"freezer": "/f"}, str(tmp_path)), [two]) is two
+    one = choose_freezer(CgroupMounts({"freezer": "/f"}, str(tmp_path)), [])
+    assert isinstance(one, Hierarchy1)
+    bare = choose_freezer(CgroupMounts({}, str(tmp_path)), [])
+    assert isinstance(bare, Hierarchy2)
+    assert bare.controllers == frozenset()
+    assert choose_freezer(CgroupMounts({}, None), []) is None
+
+
+def test_pressure_is_version_2s_and_absent_where_the_kernel_has_none(tmp_path: Path) -> None:
+    text = "some avg10=12.50 avg60=3.00 avg300=1.00 total=99\nfull avg10=0.00 avg60=0.00\n"
+    leaf = prepared(tmp_path / "leaf", {"cpu.pressure": text, "io.pressure": "full avg10=1.00"})
+    assert Hierarchy2(tmp_path, frozenset()).pressure(leaf) == {"cpu": 12.5, "io": 0.0}
+    assert Hierarchy2(tmp_path, frozenset()).pressure(tmp_path) is None
+    assert Hierarchy1(tmp_path, frozenset()).pressure(leaf) is None

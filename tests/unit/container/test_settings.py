@@ -34,6 +34,7 @@ def test_good_ones_are_returned() -> None:
         {"uid_base": 5},
         {"uid_base": (1 << 32) - 1},
         {"disk": "tape"},
+        {"backend": "chroot"},
         {"harness": "nothing"},
     ],
 )

@@ -30,6 +30,7 @@ def test_a_bound_on_io_may_be_asked_for() -> None:
     [
         ({"component": "abc"}, "component"),
         ({"base": "debian-12"}, "base"),
+        ({"backend": "chroot"}, "backend"),
         ({"bundle_dir": "relative"}, "bundle_dir"),
         ({"bundle_dir": "/a:b"}, "bundle_dir"),
         ({"hub_dir": "/a,b"}, "hub_dir"),

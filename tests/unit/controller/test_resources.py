@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from paas.base.errors import PlatformError
 from paas.controller.commands import RegisterType
 from paas.controller.resources import RESOLVE, Resolve, Resource, Resources
+from paas.network.messages import OPEN, FarPath, OpenEnd
 from paas.rpc.dispatch import Context
 from paas.testing.controlled_node import BUNDLE, ControlledCluster, RecordingPeer, manifest
 
@@ -26,24 +27,44 @@ class Paths:
         self.opened.append((source, target, port))
 
 
-class Table:
-    """In place of a dispatcher: the one handler."""
+class Far:
+    """Paths to other nodes: notes what was opened, and fails as a test says."""
 
     def __init__(self) -> None:
-        self.handler: Any = None
+        self.opened: list[tuple[FarPath, str, str]] = []
+        self.admitted: list[FarPath] = []
+        self.fails: dict[str, PlatformError] = {}
+
+    async def open(self, path: FarPath, endpoint: str, requirement: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if (error := self.fails.get(path.peer_node)) is not None:
+            raise error
+        self.opened.append((path, endpoint, requirement))
+
+    async def admit(self, path: FarPath) -> str:
+        await trio.lowlevel.checkpoint()
+        self.admitted.append(path)
+        return "10.64.0.2"
+
+
+class Table:
+    """In place of a dispatcher: the handlers."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
 
     def task(self, method: Any, handler: Any) -> None:
-        assert method is RESOLVE
-        self.handler = handler
+        self.handlers[method.name] = handler
 
 
 class World:
     """A cluster with a type `reader` that requires the group `store`."""
 
     def __init__(self, cluster: ControlledCluster) -> None:
-        self.cluster, self.paths, table = cluster, Paths(), Table()
-        Resources(cluster["n1"].state, cluster["n1"].groups, self.paths).register(table)  # type: ignore[arg-type]
-        self._handler = table.handler
+        self.cluster, self.paths, self.far, table = cluster, Paths(), Far(), Table()
+        node = cluster["n1"]
+        Resources(node.state, node.groups, self.paths, self.far).register(table)  # type: ignore[arg-type]
+        self._handlers = table.handlers
 
     async def start(self) -> None:
         await self.cluster.start()
@@ -57,8 +78,24 @@ class World:
 
     async def resolve(self, component: str | None, name: str = "store") -> Resource:
         context: Context = self.cluster["n1"].context(RecordingPeer(component))
-        answer: Resource = await self._handler(Resolve(name=name), context)
+        answer: Resource = await self._handlers[RESOLVE.name](Resolve(name=name), context)
         return answer
+
+    async def ask_open(self, node: str, source: str, target: str, /, **changes: Any) -> None:
+        """As the hub of another node asks."""
+        peer = RecordingPeer(None)
+        peer.info["node"] = node
+        given = {
+            "source": source,
+            "source_incarnation": 1,
+            "address": "10.64.8.2",
+            "target": target,
+            "target_incarnation": 1,
+            "endpoint": "http",
+            "requirement": "store",
+        }
+        context: Context = self.cluster["n1"].context(peer)
+        await self._handlers[OPEN.name](OpenEnd(**{**given, **changes}), context)
 
 
 @pytest.fixture
@@ -68,26 +105,92 @@ async def world(autojump_clock: MockClock, nursery: trio.Nursery) -> World:
     return made
 
 
-async def test_members_on_the_own_node_are_chosen_and_their_path_is_opened(
+async def test_members_on_the_own_node_come_first_and_all_paths_are_opened(
     autojump_clock: MockClock, world: World
 ) -> None:
     reader = await world.create("reader", "n1")
+    far = await world.create("store", "n2", groups=["stores"])
     near = await world.create("store", "n1", groups=["stores"])
-    await world.create("store", "n2", groups=["stores"])
     answer = await world.resolve(reader)
-    assert [(e.component, e.port, e.protocol) for e in answer.endpoints] == [(near, 8000, "http")]
+    assert [(e.component, e.port, e.protocol) for e in answer.endpoints] == [
+        (near, 8000, "http"),
+        (far, 8000, "http"),
+    ]
     assert world.paths.opened == [(reader, near, 8000)]
+    ((path, endpoint, requirement),) = world.far.opened
+    assert (path.component, path.end, path.peer, path.peer_node) == (reader, "source", far, "n2")
+    assert (path.incarnation, path.peer_incarnation, path.port) == (1, 1, 8000)
+    assert (endpoint, requirement) == ("http", "store")
 
 
-async def test_members_on_other_nodes_only_are_refused_with_their_nodes(
+async def test_an_endpoint_of_the_node_is_for_components_of_that_node(
+    autojump_clock: MockClock, world: World
+) -> None:
+    plain = manifest("local") | {"endpoints": {"http": {"protocol": "http", "scope": "node"}}}
+    await world.cluster["n1"].log.propose(RegisterType(bundle=BUNDLE, manifest=plain))
+    reader, stranger = await world.create("reader", "n1"), await world.create("reader", "n2")
+    near = await world.create("local", "n1", groups=["stores"])
+    await world.create("local", "n2", groups=["stores"])
+    assert [e.component for e in (await world.resolve(reader)).endpoints] == [near]
+    assert not world.far.opened
+    with pytest.raises(PlatformError, match="no endpoint 'http'") as caught:
+        await world.ask_open("n2", stranger, near)
+    assert caught.value.code == "conflict"
+
+
+async def test_a_node_that_does_not_answer_is_left_out_unless_nobody_else_is_there(
     autojump_clock: MockClock, world: World
 ) -> None:
     reader = await world.create("reader", "n1")
     await world.create("store", "n2", groups=["stores"])
-    with pytest.raises(PlatformError, match="n2: there is no network path from n1") as caught:
+    world.far.fails["n2"] = PlatformError("not-available", "node n2 cannot be reached")
+    with pytest.raises(PlatformError, match="n2 cannot be reached") as caught:
         await world.resolve(reader)
     assert (caught.value.code, caught.value.data["nodes"]) == ("not-available", ["n2"])
-    assert not world.paths.opened
+    near = await world.create("store", "n1", groups=["stores"])
+    assert [e.component for e in (await world.resolve(reader)).endpoints] == [near]
+
+
+async def test_another_hub_opens_a_path_to_a_component_here(
+    autojump_clock: MockClock, world: World
+) -> None:
+    reader = await world.create("reader", "n2")
+    store = await world.create("store", "n1", groups=["stores"])
+    await world.ask_open("n2", reader, store)
+    (path,) = world.far.admitted
+    assert (path.component, path.end, path.port) == (store, "target", 8000)
+    assert (path.peer, path.peer_node, path.peer_address) == (reader, "n2", "10.64.8.2")
+
+
+@pytest.mark.parametrize(
+    ("node", "changes", "code"),
+    [
+        ("n3", {}, "conflict"),
+        ("n2", {"source": "f" * 40}, "conflict"),
+        ("n2", {"target": "f" * 40}, "conflict"),
+        ("n2", {"endpoint": "smtp"}, "conflict"),
+        ("n2", {"requirement": "mail"}, "denied"),
+    ],
+)
+async def test_another_hub_opens_nothing_that_the_state_does_not_bear_out(
+    autojump_clock: MockClock, world: World, node: str, changes: dict[str, Any], code: str
+) -> None:
+    reader = await world.create("reader", "n2")
+    store = await world.create("store", "n1", groups=["stores"])
+    with pytest.raises(PlatformError) as caught:
+        await world.ask_open(node, reader, store, **changes)
+    assert caught.value.code == code
+    assert not world.far.admitted
+
+
+async def test_another_hub_opens_nothing_to_who_is_not_in_the_required_group(
+    autojump_clock: MockClock, world: World
+) -> None:
+    reader, other = await world.create("reader", "n2"), await world.create("store", "n1")
+    with pytest.raises(PlatformError) as caught:
+        await world.ask_open("n2", reader, other)
+    assert caught.value.code == "denied"
+    assert not world.far.admitted
 
 
 async def test_nobody_at_all_is_an_empty_answer(autojump_clock: MockClock, world: World) -> None:

@@ -15,13 +15,7 @@ from paas.base.errors import PlatformError
 from paas.node import limits
 from paas.node.granting import Granting
 from paas.node.messages import Renew, Renewed
-from paas.node.state import (
-    LoseNode,
-    NodeRegister,
-    NodeStorage,
-    RemoveNode,
-    ReportNode,
-)
+from paas.node.state import LoseNode, NodeRegister, NodeStorage, RemoveNode, ReportNode
 from paas.raft.command import Stamp, encode
 from paas.raft.configuration import make as make_members
 from paas.raft.machine import Machine

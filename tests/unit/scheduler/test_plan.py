@@ -216,3 +216,31 @@ def test_the_order_of_nodes_decides_nothing_and_the_spread_is_even(
     assert [choice.node for choice in place(nodes, [], request(wanted))] == first
     numbers = [first.count(n.name) for n in nodes]
     assert max(numbers) - min(numbers) <= 1
+
+
+def test_a_port_of_a_node_leads_to_one_component() -> None:
+    needs = Needs(memory_bytes=64 << 20, cpu=0.5, ports=(8080,))
+    nodes = [node("n1"), node("n2")]
+    choices = place(nodes, [], request(2, needs=needs))
+    assert sorted(choice.node for choice in choices) == ["n1", "n2"]
+    with pytest.raises(PlatformError) as caught:
+        place(nodes, [], request(3, needs=needs))
+    assert caught.value.code == "no-placement"
+    for name in ("n1", "n2"):
+        assert caught.value.data["nodes"][name] == ["port 8080 leads to another component"]
+    others = [Placed(node="n1", type="web@1", needs=needs)]
+    assert place(nodes, others, request(needs=needs))[0].node == "n2"
+    assert place(nodes[:1], others, request())[0].node == "n1", "who publishes nothing may come"
+
+
+def test_a_port_is_free_again_when_its_component_has_gone() -> None:
+    needs, load = Needs(memory_bytes=1, cpu=0.1, ports=(80, 443)), Load()
+    load.add("t", needs)
+    copy = load.copy()
+    load.remove("t", needs)
+    assert load == Load()
+    assert room(node("n1"), load, needs) == ()
+    assert [why for why in room(node("n1"), copy, needs) if "port" in why] == [
+        "port 80 leads to another component",
+        "port 443 leads to another component",
+    ]

@@ -145,7 +145,8 @@ def test_callbacks_get_events_in_order_also_early_ones(harness: Harness) -> None
     for n in range(25, 50):
         harness.event(77, "changed", n=n)
     heard: list[int] = []
-    for _ in range(1_000):
+    end_s = time.monotonic() + 20
+    while time.monotonic() < end_s:
         heard = harness.call("hearing")
         if len(heard) == 50:
             break

@@ -49,7 +49,12 @@ def test_the_shop_of_one_page_passes_the_tests_of_the_other(tmp_path: Path) -> N
     done = subprocess.run(
         [*PAAS, "test", "."],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONIOENCODING": "utf-8",
+            "PYTEST_ADDOPTS": "",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,8 @@ from paas.cli.simulate import arguments
 from paas.sim.platform import __main__ as command
 from paas.sim.platform import hunting, runner
 from paas.sim.platform.mutants import switched_off
-from paas.sim.platform.runner import Report, environment
+from paas.sim.platform.runner import Report
+from paas.sim.workers import environment
 
 
 def words(seed: int | None = None, seeds: str = "", **more: Any) -> list[str]:
@@ -25,7 +26,7 @@ def run(*options: str, module: str = "paas.cli", hash_seed: str = "0") -> Any:
     command = [sys.executable, "-m", module, *(["simulate"] if module == "paas.cli" else [])]
     return subprocess.run(
         [*command, *options],
-        env={**environment(), "PYTHONHASHSEED": hash_seed},
+        env=environment(int(hash_seed)),
         capture_output=True,
         text=True,
         check=False,
@@ -131,9 +132,9 @@ def test_a_hunt_ends_with_the_first_seed_that_notices() -> None:
 
 def test_a_hunt_that_finds_nothing_says_so_and_fails() -> None:
     out = io.StringIO()
-    # A node that is alone is never declared lost by another.
-    assert not hunting.run(["node-loss-forgotten"], [0, 1], out, nodes=1, seconds=80.0)
-    assert out.getvalue().startswith("node-loss-forgotten       2 tried, ")
+    # A node that is alone grants leases to nobody.
+    assert not hunting.run(["new-leader-at-once"], [0, 1], out, nodes=1, seconds=80.0)
+    assert out.getvalue().startswith("new-leader-at-once        2 tried, ")
     assert out.getvalue().endswith(" core-seconds: NOT NOTICED\n")
 
 

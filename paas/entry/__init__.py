@@ -1,0 +1,1 @@
+"""People's ways into components: commands, connections, files."""
