@@ -23,7 +23,15 @@ from paas.assembly.container_port import ContainerNotices, ContainerPort
 from paas.assembly.directory import StateDirectory
 from paas.assembly.disk_owner import claim
 from paas.assembly.entry_port import EntryDirectory, EntryPort
-from paas.assembly.hub_core import POLICY, HubCore, HubPorts, Log, States, authoriser
+from paas.assembly.hub_core import (
+    HEARTBEAT_S,
+    POLICY,
+    HubCore,
+    HubPorts,
+    Log,
+    States,
+    authoriser,
+)
 from paas.assembly.joining_face import POLICY as JOINING_POLICY
 from paas.assembly.joining_face import JoiningFace
 from paas.assembly.mesh_network import TcpMeshNetwork
@@ -72,9 +80,6 @@ from paas.rpc.peer import Peer
 from paas.rpc.server import listen_unix, serve
 from paas.rpc.streams import Streams
 from paas.rpc.transport import SecureTransport
-
-HEARTBEAT_S = 0.13
-"""A leader's; as seldom as elections allow (raft.settings), since idle nodes do little else."""
 
 RULES = with_readers(
     {

@@ -83,6 +83,9 @@ POLICY = {
     **SNAPSHOT_POLICY,
 }
 
+HEARTBEAT_S = 0.13
+"""A leader's; as seldom as elections allow (raft.settings), since idle nodes do little else."""
+
 STALE_AFTER_S = 2.0
 """What a replica says is marked as stale when it has not heard a leader for so long."""
 

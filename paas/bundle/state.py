@@ -118,6 +118,7 @@ class BundleState:
     """The section `bundles`."""
 
     name = "bundles"
+    hears: tuple[type, ...] = ()
 
     def __init__(self) -> None:
         self.bundles: dict[str, Bundle] = {}

@@ -93,6 +93,7 @@ class JoinTokenState:
     """The section "join-tokens" of the cluster state."""
 
     name = "join-tokens"
+    hears: tuple[type, ...] = ()
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}  # in order of creation

@@ -12,7 +12,6 @@ functions; `finish_proc` after the change of root.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from paas.container import limits
@@ -82,7 +81,6 @@ def build_root(order: LaunchOrder) -> None:
     """The container's tree: base, /app, /dev, /proc, /tmp."""
     root = f"{order.directory}/{ROOT}"
     views.mount_root(order)
-    _write_resolver(root, order.resolver)
     for name in ("app", "dev", "proc", "sys", "tmp", "run"):
         # A base may bring links of these names that lead elsewhere; then its container must fail,
         # not mount over whatever they point at.
@@ -95,22 +93,10 @@ def build_root(order: LaunchOrder) -> None:
     size = f"size={order.tmp_bytes}"
     mounts.mount("paas", f"{root}/tmp", "tmpfs", _NO_EFFECT, f"{size},mode=1777,nr_inodes=16384")
     _build_run(f"{root}/run", order.uid_base)
+    views.write_linked_names(order)
     build_devices(f"{root}/dev", order.uid_base, size)
     mounts.mount("paas", f"{root}/proc", "proc", DATA_ONLY, "hidepid=2")
     mount_volumes(order)
-
-
-def _write_resolver(root: str, resolver: str) -> None:
-    """Who is asked for names: the node, for those that the manifest allows.  Else nobody."""
-    if not resolver:
-        return
-    views.plain_directory(f"{root}/etc")
-    path = f"{root}/etc/resolv.conf"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # a base may have it as a link, which would lead into the host
-    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, how, 0o644), "w") as file:
-        file.write(f"nameserver {resolver}\noptions timeout:3 attempts:2\n")
 
 
 def _build_run(run: str, uid_base: int) -> None:

@@ -54,6 +54,15 @@ from paas.harness.messages import Event, Hello, PhaseChange
 from paas.raft.machine import StateReplaced
 from paas.scheduler.messages import NodeView
 
+_ARRIVED = (ComponentCreated, ComponentPlaced)
+_CHANGED = (
+    ComponentChanged,
+    ComponentOrdered,
+    ComponentAdjusted,
+    ComponentForgotten,
+)
+_PLACES = (EmptyingChanged, ComponentPlaced, StateReplaced)
+
 KEEPER_CRASH_WAIT_S = 1.0
 DOWN = "down"
 
@@ -217,14 +226,11 @@ class Controller:
         for event in events:
             if isinstance(event, ComponentEnded):
                 self._notify_down(event)
-            elif isinstance(event, ComponentCreated | ComponentPlaced):
+            elif isinstance(event, _ARRIVED):
                 self._arrived(event)
             elif isinstance(event, StateReplaced):
                 self._state_replaced(event)
-            if isinstance(
-                event,
-                ComponentChanged | ComponentOrdered | ComponentAdjusted | ComponentForgotten,
-            ):
+            if isinstance(event, _CHANGED):
                 self._changed(event.component)
             if isinstance(event, ComponentChanged) and event.state in ENDED:
                 self._end_monitors(event)
@@ -258,7 +264,7 @@ class Controller:
             return event.state in _MAKE_ROOM
         if isinstance(event, ComponentCreated):
             return not event.node
-        known = isinstance(event, EmptyingChanged | ComponentPlaced | StateReplaced)
+        known = isinstance(event, _PLACES)
         return known or type(event).__name__.startswith(_OF_OTHERS)
 
     def _changed(self, component: str) -> None:

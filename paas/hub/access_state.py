@@ -68,6 +68,7 @@ class AccessTokenState:
     """The section "access-tokens" of the cluster state."""
 
     name = "access-tokens"
+    hears: tuple[type, ...] = ()
 
     def __init__(self) -> None:
         self._entries: dict[str, AccessEntry] = {}  # in order of creation

@@ -41,6 +41,8 @@ from paas.rpc.link import corked
 from paas.rpc.peer import Peer
 from paas.wire.registry import Method, Nothing, P, R, decode
 
+_ENDED = (ComponentEnded, ComponentForgotten)
+
 PROTOCOL_VERSION = 1
 
 
@@ -299,7 +301,7 @@ class Hub:
         for event in events:
             if isinstance(event, MemberLeft) and not self._groups.has(event.group):
                 self.router.forget_group(event.group)
-            elif isinstance(event, ComponentEnded | ComponentForgotten):
+            elif isinstance(event, _ENDED):
                 self.attributes.ended(event.component)
         self.routing.state_changed(events)
         self.desk.state_changed(index, events)

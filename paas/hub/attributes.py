@@ -26,6 +26,8 @@ from paas.raft.command import command
 from paas.raft.machine import Context
 from paas.wire import codec
 
+_KNOWN = (ComponentCreated, ComponentChanged)
+
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
 RESERVED = "hub."
@@ -163,7 +165,7 @@ class AttributeState:
     # -- reactions to what happens to components -------------------------------------------------
 
     def react(self, event: object, ctx: Context) -> None:
-        if isinstance(event, ComponentCreated | ComponentChanged):
+        if isinstance(event, _KNOWN):
             self._known[event.component] = None
         elif isinstance(event, ComponentForgotten):
             self._known.pop(event.component, None)

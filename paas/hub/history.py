@@ -28,6 +28,8 @@ from paas.hub.attributes import AttributesChanged
 from paas.hub.state import MemberJoined, MemberLeft
 from paas.raft.machine import Context
 
+_MEMBERS = (MemberJoined, MemberLeft)
+
 Topic = tuple[str, str]
 
 _RECORD_BYTES = 300
@@ -116,7 +118,7 @@ class History:
             self._forget(self._records[0].index)
 
     def _about(self, event: object) -> tuple[tuple[Topic, ...], int]:
-        if isinstance(event, MemberJoined | MemberLeft):
+        if isinstance(event, _MEMBERS):
             group = event.group
             return (("group", group), ("attributes", f"group:{group}")), _RECORD_BYTES
         if isinstance(event, ComponentChanged):

@@ -55,6 +55,7 @@ class MailboxState:
     """See the module's text."""
 
     name = "mailboxes"
+    hears = (TypeRegistered,)
 
     def __init__(self) -> None:
         self._boxes: dict[str, Box] = {}

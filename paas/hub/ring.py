@@ -56,6 +56,11 @@ def deal(primaries: Primaries, present: Sequence[str]) -> Primaries:
     return tuple(result)
 
 
+def moved_between(before: Primaries, after: Primaries) -> tuple[int, ...]:
+    """The virtual nodes that have another primary."""
+    return tuple([number for number, old in enumerate(before) if old != after[number]])
+
+
 def _shares(counts: dict[str, int]) -> dict[str, int]:
     """How much each is to hold: the same, and one more for those that hold most already."""
     floor, more = divmod(VIRTUAL_NODES, len(counts))

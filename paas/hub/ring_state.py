@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from paas.base.ids import VIRTUAL_NODES, Id, virtual_node
-from paas.hub.ring import EMPTY, Primaries, alternatives_of, deal
+from paas.hub.ring import EMPTY, Primaries, alternatives_of, deal, moved_between
 from paas.node.messages import NodeChanged
 from paas.raft.machine import Context
 
@@ -41,6 +41,7 @@ class RingState:
     """The section "ring".  See the module's text."""
 
     name = "ring"
+    hears = (NodeChanged,)
     commands: Mapping[Any, Any] = {}
 
     def __init__(self) -> None:
@@ -99,8 +100,7 @@ class RingState:
             self._nodes.remove(event.node)
         before, self._primaries = self._primaries, deal(self._primaries, self._nodes)
         self._alternatives = None
-        pairs = enumerate(zip(before, self._primaries, strict=True))
-        moved = tuple(number for number, (old, new) in pairs if old != new)
+        moved = moved_between(before, self._primaries)
         for number in moved:
             self._epochs[number] = ctx.index
         ctx.emit(RingChanged(moved=moved, index=ctx.index))

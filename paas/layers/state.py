@@ -88,6 +88,7 @@ class ImageState:
     """The section `images`."""
 
     name = "images"
+    hears: tuple[type, ...] = ()
 
     def __init__(self) -> None:
         self.images: dict[str, Image] = {}

@@ -40,6 +40,7 @@ class NetworkState:
     """The section "network".  See the module's text."""
 
     name = "network"
+    hears = (NodeChanged,)
 
     def __init__(self) -> None:
         self._networks: dict[str, str] = {}  # node -> network

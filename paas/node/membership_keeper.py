@@ -27,6 +27,8 @@ from paas.node.messages import NodeChanged
 from paas.node.state import NodeRegister
 from paas.raft.machine import StateReplaced
 
+_NODES = (NodeChanged, StateReplaced)
+
 
 class Log(Protocol):
     """The replicated log, as `paas.raft.log.ReplicatedLog`."""
@@ -92,9 +94,11 @@ class MembershipKeeper:
             unsubscribe()
 
     def _on_events(self, _index: int, events: Sequence[Any]) -> None:
-        if any(isinstance(event, NodeChanged | StateReplaced) for event in events):
-            self._changed.set()
-            self._changed = trio.Event()
+        for event in events:
+            if isinstance(event, _NODES):
+                self._changed.set()
+                self._changed = trio.Event()
+                return
 
     def _pause_s(self) -> float:
         configuration = self._log.configuration

@@ -40,6 +40,8 @@ from paas.raft.machine import StateReplaced
 from paas.rpc.dispatch import Dispatcher
 from paas.wire.registry import Method, P, R
 
+_NODES = (NodeChanged, StateReplaced)
+
 
 class Log(granting.Log, Protocol):
     """The replicated log, as `paas.raft.log.ReplicatedLog`."""
@@ -167,8 +169,10 @@ class Presence:
                 await self.granting.look()
 
     def _on_events(self, _index: int, events: Sequence[Any]) -> None:
-        if any(isinstance(event, NodeChanged | StateReplaced) for event in events):
-            self._wake()
+        for event in events:
+            if isinstance(event, _NODES):
+                self._wake()
+                return
 
     def _wake(self) -> None:
         self._changed.set()

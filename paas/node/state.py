@@ -188,6 +188,7 @@ class NodeRegister:
     """The section "nodes".  See the module's text."""
 
     name = "nodes"
+    hears: tuple[type, ...] = ()
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import errno
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from paas.base.errors import LocalError
@@ -54,7 +54,7 @@ class Host(Protocol):
     def replaced(self, made: snapshot.Snapshot) -> None: ...
 
 
-class Nodes:
+class Nodes(dict[Any, None]):
     """A set of the library's nodes that is walked in the order of insertion.
 
     The library keeps its nodes in sets, whose order hangs on the hashing of the process; a seed of
@@ -62,36 +62,27 @@ class Nodes:
     """
 
     def __init__(self, nodes: Iterable[Any] = ()) -> None:
-        self._nodes = dict.fromkeys(nodes)
+        super().__init__(dict.fromkeys(nodes))
 
     def add(self, node: Any) -> None:
-        self._nodes[node] = None
+        self[node] = None
 
     def discard(self, node: Any) -> None:
-        self._nodes.pop(node, None)
+        self.pop(node, None)
 
     def copy(self) -> Nodes:
-        return Nodes(self._nodes)
+        return Nodes(self)
 
     def intersection(self, others: Any) -> Nodes:
-        return Nodes(node for node in self._nodes if node in others)
+        return Nodes(node for node in self if node in others)
 
-    def __or__(self, others: Iterable[Any]) -> Nodes:
-        return Nodes((*self._nodes, *others))
+    def __or__(self, others: Iterable[Any]) -> Nodes:  # type: ignore[override]
+        return Nodes((*self, *others))
 
-    __ror__ = __or__
+    __ror__ = __or__  # type: ignore[assignment]
 
     def __sub__(self, others: Any) -> Nodes:
-        return Nodes(node for node in self._nodes if node not in others)
-
-    def __contains__(self, node: Any) -> bool:
-        return node in self._nodes
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
+        return Nodes(node for node in self if node not in others)
 
 
 class LibraryLog:
@@ -182,16 +173,17 @@ class LibrarySnapshots:
 
     def due(self, settings: RaftSettings) -> bool:
         """Has the journal grown so long that a snapshot should shorten it?"""
-        if self.state != State.NOT_SERIALIZING:
-            return False
         host, journal = self._host, self._host.journal
         entries = len(journal.entries)
+        long = (
+            entries > settings.compaction_entries or journal.bytes_used > settings.compaction_bytes
+        )
+        if not (long or journal.full) or self.state != State.NOT_SERIALIZING:
+            return False
         covered = host.applied_index - max(host.snapshot_index, host.first_index)
         if journal.full and covered > FULL_COMPACTION_ENTRIES:
             return True  # a shorter journal may be all the room that is needed
-        return covered > entries // 2 and (
-            journal.bytes_used > settings.compaction_bytes or entries > settings.compaction_entries
-        )
+        return long and covered > entries // 2
 
     def checkSerializing(self) -> tuple[int, int | None]:  # noqa: N802
         state = self.state

@@ -106,12 +106,8 @@ class History:
     """See the module's text."""
 
     def __init__(self, base: Configuration = NOBODY) -> None:
-        self._base = base
+        self.latest = self._base = base
         self._entries: list[Configuration] = []
-
-    @property
-    def latest(self) -> Configuration:
-        return self._entries[-1] if self._entries else self._base
 
     def at(self, index: int) -> Configuration:
         """What was in force at this index."""
@@ -124,25 +120,32 @@ class History:
         """An entry was appended; did it change what is in force?"""
         if payload[0] != CONFIGURATION or index <= self.latest.index:
             return False
-        self._entries.append(decode(payload, index))
+        self.latest = decode(payload, index)
+        self._entries.append(self.latest)
         return True
 
     def truncated(self, index: int) -> bool:
         """The entries from this index on are gone; did that change what is in force?"""
         before = len(self._entries)
         self._entries = [known for known in self._entries if known.index < index]
+        self._look()
         return len(self._entries) != before
 
     def forgotten(self, index: int) -> None:
         """The entries before this index are in a snapshot now."""
         self._base = self.at(index)
         self._entries = [known for known in self._entries if known.index > index]
+        self._look()
 
     def replaced(self, base: Configuration) -> None:
         """A snapshot takes the place of everything."""
-        self._base, self._entries = base, []
+        self.latest = self._base = base
+        self._entries = []
 
     def read(self, entries: Sequence[tuple[bytes, int, int]]) -> None:
         """Take over a journal."""
         for payload, index, _ in entries:
             self.appended(payload, index)
+
+    def _look(self) -> None:
+        self.latest = self._entries[-1] if self._entries else self._base

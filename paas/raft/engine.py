@@ -22,7 +22,7 @@ from pysyncobj.node import Node
 from paas.base.errors import LocalError
 from paas.base.ports import Clock, Entropy
 from paas.raft import library, messages
-from paas.raft.adapters import LibraryLog, LibrarySnapshots
+from paas.raft.adapters import LibraryLog, LibrarySnapshots, Nodes
 from paas.raft.configuration import CONFIGURATION
 from paas.raft.limits import APPEND_BYTES, IN_FLIGHT_MAX
 from paas.raft.messages import MEMBERSHIP, NO_OP, REGULAR, Message
@@ -30,7 +30,8 @@ from paas.raft.settings import RaftSettings
 
 logger = logging.getLogger(__name__)
 
-LEADER, FOLLOWER = so._RAFT_STATE.LEADER, so._RAFT_STATE.FOLLOWER
+LEADER: int = so._RAFT_STATE.LEADER
+FOLLOWER: int = so._RAFT_STATE.FOLLOWER
 SUCCESS = so.FAIL_REASON.SUCCESS
 DENIED = so.FAIL_REASON.REQUEST_DENIED
 UNKNOWN = so.FAIL_REASON.UNKNOWN_OUTCOME
@@ -90,6 +91,11 @@ def _current() -> Host:
     return _active
 
 
+def _now_s() -> float:
+    host = _active or _current()
+    return host.clock.monotonic_s()
+
+
 class Entered:
     """A block in which the library runs; what it swallowed is raised at its end."""
 
@@ -97,14 +103,16 @@ class Entered:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._outer: list[Host | None] = []
 
     def __enter__(self) -> None:
         global _active
-        self._outer, _active = _active, self._host
+        self._outer.append(_active)
+        _active = self._host
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _active
-        _active = self._outer
+        _active = self._outer.pop()
         if kind is None and self._host.fatal is not None:
             raise self._host.fatal
 
@@ -130,7 +138,8 @@ def _node_name(value: Any) -> str:
 class _Random:
     @staticmethod
     def random() -> float:
-        return _current().entropy.fraction()
+        host = _active or _current()
+        return host.entropy.fraction()
 
 
 class Commands(deque[tuple[bytes, Any]]):
@@ -160,7 +169,7 @@ def _install_seams() -> None:
     library.verify()
     so.pickle = _Codec
     so.random = _Random
-    so.monotonicTime = lambda: _current().clock.monotonic_s()
+    so.monotonicTime = _now_s
     so.FastQueue = Commands
     so.createPoller = lambda kind: _NoPoller()
     so.createJournal = lambda journal: journal
@@ -179,14 +188,27 @@ class Network(so.Transport):  # type: ignore[misc]
         return True
 
     def receive(self, node: Node, message: dict[str, Any]) -> None:
-        self._onMessageReceived(node, message)
+        self._onMessageReceivedCallback(node, message)
 
     def link(self, node: Node, *, up: bool) -> None:
         (self._onNodeConnected if up else self._onNodeDisconnected)(node)
 
 
+_get_entries: Callable[..., list[tuple[bytes, int, int]]] = so.SyncObj._SyncObj__getEntries
+
+
 class Engine(so.SyncObj):  # type: ignore[misc]
     """The library, with four of its private methods replaced."""
+
+    _SyncObj__raftState: int
+    _SyncObj__raftCurrentTerm: int
+    _SyncObj__raftCommitIndex: int
+    _SyncObj__raftLastApplied: int
+    _SyncObj__raftElectionDeadline: float
+    _SyncObj__newAppendEntriesTime: float
+    _SyncObj__lastResponseTime: dict[Node, float]
+    _SyncObj__otherNodes: Nodes
+    _SyncObj__readonlyNodes: Nodes
 
     def __init__(self, host: Host, settings: RaftSettings) -> None:
         self._host = host
@@ -214,6 +236,10 @@ class Engine(so.SyncObj):  # type: ignore[misc]
         )
         self.commands: Commands = self._SyncObj__commandsQueue
         """What waits to be appended, or to be handed on."""
+
+    def __dir__(self) -> tuple[str, ...]:
+        """The library looks here for methods to replicate, at every start; there are none."""
+        return ()
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> None:  # noqa: N802
         """Total, one kind of command, never the library's own dispatch (K6)."""
@@ -244,9 +270,7 @@ class Engine(so.SyncObj):  # type: ignore[misc]
         is longer than any entry; the setting, which may be shorter, counts here only.
         """
         most = None if maxSizeBytes is None else min(maxSizeBytes, self._append_bytes)
-        found: list[tuple[bytes, int, int]]
-        found = so.SyncObj._SyncObj__getEntries(self, fromIDx, count, most)
-        return found
+        return _get_entries(self, fromIDx, count, most)
 
     def waiting_for(self, index: int, callback: Callable[[Any, int], None]) -> None:
         """Tell what becomes of the entry that this replica just appended as leader."""

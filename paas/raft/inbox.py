@@ -40,27 +40,34 @@ class Inbox:
         self._replica = replica
         self._room = room
         self._holding = holding
-        self._queue: deque[_Item] = deque()
+        self.waiting: deque[_Item] = deque()
+        """Messages and news of connections, for the next step."""
+
         self._held: list[tuple[str, ApplyCommand]] = []
         self.dropped = 0
         self.forwarded_bytes = 0
         """Room for what this step took from others, which is not in the journal yet."""
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self.waiting)
 
     def note(self, peer: str, epoch: int, data: bytes) -> bool:
         """A message; does it need a step now?  Raises RemoteError."""
-        if len(self._queue) >= limits.INBOX_MESSAGES_MAX:
+        message = self.put(peer, epoch, data)
+        return message is None or self._holding() or not can_wait(self._replica, message)
+
+    def put(self, peer: str, epoch: int, data: bytes) -> Message | None:
+        """The message, or None when there was no room for it.  Raises RemoteError."""
+        if len(self.waiting) >= limits.INBOX_MESSAGES_MAX:
             self.dropped += 1
-            return True
+            return None
         message = messages.decode(data)
-        self._queue.append((peer, epoch, message, True))
-        return self._holding() or not can_wait(self._replica, message)
+        self.waiting.append((peer, epoch, message, True))
+        return message
 
     def note_link(self, peer: str, epoch: int, *, up: bool) -> None:
         """News of a connection."""
-        self._queue.append((peer, epoch, None, up))
+        self.waiting.append((peer, epoch, None, up))
 
     async def receive(self) -> None:
         """Give the replica everything that is there now."""
@@ -70,8 +77,8 @@ class Inbox:
             held, self._held = self._held, []
             for peer, command in held:
                 await self._forwarded(peer, command)
-        for _ in range(len(self._queue)):
-            peer, epoch, message, up = self._queue.popleft()
+        for _ in range(len(self.waiting)):
+            peer, epoch, message, up = self.waiting.popleft()
             if message is None:
                 (replica.connected if up else replica.disconnected)(peer, epoch)
             elif not replica.is_live(peer, epoch):
@@ -79,7 +86,7 @@ class Inbox:
             elif isinstance(message, ApplyCommand):
                 await self._forwarded(peer, message)
             else:
-                needed = _needed(message)
+                needed = _needed(message) if isinstance(message, AppendEntries) else 0
                 if not needed or await self._room(needed):
                     replica.receive(peer, message)
 
@@ -88,9 +95,11 @@ class Inbox:
 
         They may overtake other messages of the same peer: rules T1 and T2 make that harmless.
         """
+        if not self.waiting:
+            return
         kept: deque[_Item] = deque()
         changed: dict[str, None] = {}  # connections: what comes behind such news waits for it
-        for item in self._queue:
+        for item in self.waiting:
             peer, epoch, message, _ = item
             if message is None:
                 changed[peer] = None
@@ -98,7 +107,7 @@ class Inbox:
                 kept.append(item)
             elif self._replica.is_live(peer, epoch):
                 self._replica.receive(peer, message)
-        self._queue = kept
+        self.waiting = kept
 
     async def _forwarded(self, peer: str, message: ApplyCommand) -> None:
         """A command that another replica handed on."""
@@ -129,8 +138,8 @@ def can_wait(leader: Replica, message: Message) -> bool:
     )
 
 
-def _needed(message: Message) -> int:
+def _needed(message: AppendEntries) -> int:
     """Space in the journal that a message may take."""
-    if isinstance(message, AppendEntries):
-        return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)
-    return 0
+    if not message.entries:
+        return 0
+    return sum(Replica.needs_bytes(payload) for payload, _, _ in message.entries)

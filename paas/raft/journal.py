@@ -74,6 +74,7 @@ _MAGIC_BATCH = b"\xb5ATC"
 _BATCH = struct.Struct("<4sIIQQ")  # magic, length, crc, sequence, commit index
 _SUMMED = struct.Struct("<QIQQ")  # place, length, sequence, commit index
 _RECORD = struct.Struct("<BQQI")  # kind, index, term, length of payload
+_ZEROS = bytes(1 << 16)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _REWRITE_BATCH_BYTES = 1 << 20
 RECORD_OVERHEAD_BYTES = _RECORD.size + _BATCH.size
@@ -92,6 +93,19 @@ def covered_bytes(image: bytes) -> int:
             break
         place += _BATCH.size + length
     return place
+
+
+def _without_zeros(image: bytes, start: int) -> int:
+    """A place from which on there are only zeros: `start`, or one shortly behind the last byte that
+    is none.  Whole pieces are compared, since stripping zeros goes one by one.
+    """
+    end = len(image)
+    while end > start:
+        before = max(start, end - len(_ZEROS))
+        if not image.startswith(_ZEROS[: end - before], before):
+            break
+        end = before
+    return end
 
 
 class JournalFailed(Exception):
@@ -182,11 +196,11 @@ class Journal:
             end = start + length
         if self._sequence < durable:
             raise self._corrupt(end)
-        self._check_tail(image, end)
+        used = _without_zeros(image, end)
+        self._check_tail(image, end, used)
         self._end, self._allocated = end, limit
-        tail = image[end:]
-        if tail != bytes(len(tail)):  # at once; stripping zeros goes one by one
-            remains = tail.rstrip(b"\0")
+        if used > end:
+            remains = image[end:used].rstrip(b"\0")
             logger.warning("journal %s: dropped a torn tail at %d", self._name, end)
             file.write(end, bytes(len(remains)))
         file.sync()
@@ -244,13 +258,13 @@ class Journal:
             return None
         return sequence, commit, length
 
-    def _check_tail(self, image: bytes, end: int) -> None:
-        place = image.find(_MAGIC_BATCH, end)
+    def _check_tail(self, image: bytes, end: int, used: int) -> None:
+        place = image.find(_MAGIC_BATCH, end, used)
         while place >= 0:
             batch = self._batch_at(image, place)
             if batch is not None and batch[0] > self._sequence:
                 raise self._corrupt(end)
-            place = image.find(_MAGIC_BATCH, place + 1)
+            place = image.find(_MAGIC_BATCH, place + 1, used)
 
     def _corrupt(self, place: int) -> PlatformError:
         return PlatformError(

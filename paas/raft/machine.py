@@ -90,8 +90,7 @@ class Section(Protocol):
     def restore(self, plain: Any, /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """What became of one log entry; exactly one of result and error counts."""
 
     identity: tuple[str, int] | None
@@ -139,11 +138,10 @@ class Machine:
             return _recall(stamp.identity, first, repeated=True)
         context = Context(stamp, index, self.sections)
         outcome = self._run(cmd, context)
-        events = self._settle(context) if outcome[0] else ()
+        events = self._settle(context) if outcome[0] and context._emitted else ()
         packed = _encode(outcome)
         self._results.remember(*stamp.identity, packed)
-        applied = _recall(stamp.identity, packed)
-        return Applied(stamp.identity, applied.result, applied.error, events)
+        return _recall(stamp.identity, packed, events=events)
 
     def recall(self, identity: tuple[str, int]) -> Applied | None:
         """The outcome of a command that was applied lately, in this life or before; else None."""
@@ -240,10 +238,16 @@ def _plain(result: Any) -> Any:
     return result
 
 
-def _recall(identity: tuple[str, int], packed: bytes, *, repeated: bool = False) -> Applied:
+def _recall(
+    identity: tuple[str, int],
+    packed: bytes,
+    *,
+    events: tuple[Event, ...] = (),
+    repeated: bool = False,
+) -> Applied:
     outcome = _decode(packed)
     if outcome[0]:
-        return Applied(identity, outcome[1], repeated=repeated)
+        return Applied(identity, outcome[1], None, events, repeated)
     _, code, message, hint, data = outcome
     error = PlatformError(code, message, hint=hint, **data)
-    return Applied(identity, error=error, repeated=repeated)
+    return Applied(identity, None, error, events, repeated)

@@ -16,22 +16,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import msgspec
 
 from paas.base.errors import PlatformError
 from paas.base.ports import Clock
 from paas.raft import configuration
 from paas.raft.adapters import Nodes
 from paas.raft.configuration import Configuration, History
-from paas.raft.engine import Peer
+from paas.raft.engine import Engine, Peer
 from paas.raft.reads import Reads
 from paas.raft.returning import Returning
 from paas.raft.settings import RaftSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Follower:
+class Follower(msgspec.Struct, frozen=True):
     """What the leader knows of another member."""
 
     match_index: int
@@ -54,6 +54,7 @@ class Host(Protocol):
     settings: RaftSettings
     returning: Returning
     reads: Reads
+    _engine: Engine
 
     @property
     def is_leader(self) -> bool: ...
@@ -84,6 +85,7 @@ class Members:
 
     def __init__(self, host: Host, history: History) -> None:
         self._host = host
+        self._settled = False
         self.history = history
 
     # -- who they are ----------------------------------------------------------------------------
@@ -92,7 +94,8 @@ class Members:
     def configuration(self) -> Configuration:
         """The one in force."""
         latest = self.history.latest
-        return replace(latest, committed=latest.index <= self._host.commit_index)
+        committed = latest.index <= self._host.commit_index
+        return Configuration(latest.voters, latest.observers, latest.index, committed)
 
     @property
     def voters(self) -> tuple[str, ...]:
@@ -101,27 +104,35 @@ class Members:
     @property
     def votes(self) -> bool:
         """Does this replica vote?"""
-        return self._host.node in self.voters and self._host.returning.settled
+        return self._host.node in self.history.latest.voters and (self._settled or self._look())
 
     @property
     def alone(self) -> bool:
         """Does nobody else vote?"""
-        voters = self.voters
-        only = len(voters) == 1 and voters[0] == self._host.node
-        return only and self._host.returning.settled
+        voters = self.history.latest.voters
+        if len(voters) != 1 or voters[0] != self._host.node:
+            return False
+        return self._settled or self._look()
+
+    def _look(self) -> bool:
+        """Once it is settled, it is for good."""
+        self._settled = self._host.returning.settled
+        return self._settled
 
     @property
     def others(self) -> bool:
         """Is there any other member, or may there be?"""
-        return self.history.latest.members != (self._host.node,)
+        latest = self.history.latest
+        return latest.voters + latest.observers != (self._host.node,)
 
     def is_voter(self, name: str) -> bool:
         """Another voter, as the library counts them."""
-        return self._host.peer(name) in self._host._get("otherNodes")
+        return self._host.peer(name) in self._host._engine._SyncObj__otherNodes
 
     def is_member(self, name: str) -> bool:
         """Does the log go to this replica?"""
-        return self.is_voter(name) or self._host.peer(name) in self._host._get("readonlyNodes")
+        peer, library = self._host.peer(name), self._host._engine
+        return peer in library._SyncObj__otherNodes or peer in library._SyncObj__readonlyNodes
 
     def reconfigure(self) -> None:
         """Give the library its nodes anew."""
@@ -168,12 +179,13 @@ class Members:
 
     def quorum_heard_s(self) -> float:
         """On a leader: since when it has not heard of a majority."""
-        needed = len(self.voters) // 2
+        needed = len(self.history.latest.voters) // 2
         if not needed:
             return self._host.clock.monotonic_s()
-        heard_s = self._host._get("lastResponseTime")
-        times = sorted([heard_s[node] for node in self._host._get("otherNodes")], reverse=True)
-        return float(times[needed - 1]) if len(times) >= needed else self._host.clock.monotonic_s()
+        library = self._host._engine
+        heard_s = library._SyncObj__lastResponseTime
+        times = sorted([heard_s[node] for node in library._SyncObj__otherNodes], reverse=True)
+        return times[needed - 1] if len(times) >= needed else self._host.clock.monotonic_s()
 
     # -- changing them ---------------------------------------------------------------------------
 

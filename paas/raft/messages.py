@@ -166,7 +166,8 @@ def decode(data: bytes) -> Message:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RemoteError(f"not a message of the log: {exc}") from None
     if isinstance(message, AppendEntries):
-        _check_entries(message)
+        if message.entries:
+            _check_entries(message)
     elif isinstance(message, ApplyCommand):
         _check_command(message.command)
     return message
@@ -179,7 +180,7 @@ def _check_command(command: bytes) -> None:
 
 def _check_entries(message: AppendEntries) -> None:
     expected = None if message.previous_index is None else message.previous_index + 1
-    if expected is None and message.entries:
+    if expected is None:
         raise RemoteError("entries without the place they belong to")
     for payload, index, term in message.entries:
         if index != expected or not 0 <= term <= message.term:
@@ -203,25 +204,28 @@ def _check_configuration(payload: bytes, index: int) -> None:
 
 def from_library(message: dict[str, Any]) -> Message:
     """The library sends this."""
-    match message:
-        case {"type": "append_entries", "serialized": chunk, "term": term}:
-            return AppendSnapshot(term, message["commit_index"], chunk)
-        case {"type": "append_entries", "entries": entries, "term": term}:
-            place = message["prevLogIdx"], message["prevLogTerm"]
-            return AppendEntries(term, message["commit_index"], *place, entries)
-        case {"type": "next_node_idx"}:
+    match message.get("type"):
+        case "next_node_idx":
             return NextIndex(message["next_node_idx"], message["reset"], message["success"])
-        case {"type": "request_vote", "term": term}:
-            return RequestVote(term, message["last_log_index"], message["last_log_term"])
-        case {"type": "response_vote", "term": term}:
-            return ResponseVote(term)
-        case {"type": "apply_command", "command": command}:
-            return ApplyCommand(command, message.get("request_id"))
-        case {"type": "apply_command_response", "request_id": request}:
+        case "append_entries" if "entries" in message:
+            place = message["prevLogIdx"], message["prevLogTerm"]
+            return AppendEntries(
+                message["term"], message["commit_index"], *place, message["entries"]
+            )
+        case "append_entries" if "serialized" in message:
+            return AppendSnapshot(message["term"], message["commit_index"], message["serialized"])
+        case "request_vote":
+            place = message["last_log_index"], message["last_log_term"]
+            return RequestVote(message["term"], *place)
+        case "response_vote":
+            return ResponseVote(message["term"])
+        case "apply_command":
+            return ApplyCommand(message["command"], message.get("request_id"))
+        case "apply_command_response":
             place = message.get("log_idx", 0), message.get("log_term", 0)
-            return ApplyResponse(request, message.get("error"), *place)
-        case {"type": "timeout_now", "term": term}:
-            return TimeoutNow(term)
+            return ApplyResponse(message["request_id"], message.get("error"), *place)
+        case "timeout_now":
+            return TimeoutNow(message["term"])
     raise LocalError(f"the library sends an unknown message: {sorted(message)}")
 
 

@@ -161,9 +161,10 @@ class Reads:
     def advance(self, now_s: float) -> None:
         if self._host.is_leader:
             self._lead()
-        else:
+        elif self._round or self._remote or self._asked or self._request:
             self._follow(now_s)
-        self._settle()
+        if self._known:
+            self._settle()
 
     def next_look_s(self) -> float | None:
         """When something is to be repeated; None when nothing is."""
@@ -178,8 +179,6 @@ class Reads:
         return taken
 
     def _settle(self) -> None:
-        if not self._known:
-            return
         applied, waiting = self._host.applied_index, []
         for number, index, term in self._known:
             if index <= applied:
@@ -246,8 +245,6 @@ class Reads:
 
     def _follow(self, now_s: float) -> None:
         host = self._host
-        if not (self._round or self._remote or self._asked or self._request):
-            return
         self._abandon()
         for peer, number in self._remote:
             host.post(peer, ReadAnswer(number, None))

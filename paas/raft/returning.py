@@ -173,16 +173,16 @@ class Returning:
     def __init__(self, host: Host, files: Files, mark: Mark | None) -> None:
         self._host = host
         self._files = files
-        self._mark = mark
+        self._take(mark)
         self._settled = mark is None
         self._next_s = 0.0
         self._guests: dict[str, _Guest] = {}
 
     # -- the one that returned -------------------------------------------------------------------
 
-    @property
-    def mute(self) -> bool:
-        return self._mark is not None and self._mark.floor is None
+    def _take(self, mark: Mark | None) -> None:
+        self._mark = mark
+        self.mute = mark is not None and mark.floor is None
 
     @property
     def nonce(self) -> int | None:
@@ -222,7 +222,7 @@ class Returning:
         floor = (message.index, message.index_term)
         mark = msgspec.structs.replace(mark, floor=floor, term=message.term, leader=peer)
         try:
-            self._mark = _write(self._files, mark)
+            self._take(_write(self._files, mark))
         except OSError as exc:
             raise JournalFailed(f"the file {FILE} of the log: {exc}") from exc
         self.started()

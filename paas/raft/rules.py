@@ -27,8 +27,9 @@ one message.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from paas.raft.messages import (
@@ -73,7 +74,7 @@ class LogView(Protocol):
     def is_voter(self, peer: str) -> bool: ...
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What the library gets to see of a message, and what is answered in its place."""
 
     message: Message | None
@@ -111,7 +112,7 @@ class Rules:
             next_index = self._confirmed + 1
         if message.reset and not message.success and next_index <= log.last_index:
             next_index = min(next_index, max(log.commit_index, log.first_index) + 1)
-        return replace(message, next_index=next_index, term=log.term, echo=self._echo)
+        return NextIndex(next_index, message.reset, message.success, log.term, self._echo)
 
     # -- from the network ------------------------------------------------------------------------
 

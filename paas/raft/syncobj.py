@@ -39,7 +39,7 @@ from paas.raft import configuration, engine, messages, returning, snapshot
 from paas.raft.adapters import LibraryLog, LibrarySnapshots, Nodes, State
 from paas.raft.configuration import NOBODY, Configuration, History
 from paas.raft.elections import Elections, Leadership
-from paas.raft.engine import Engine, Network, Peer
+from paas.raft.engine import LEADER, Engine, Network, Peer
 from paas.raft.journal import RECORD_OVERHEAD_BYTES, Journal
 from paas.raft.machine import Applied, Machine, StateReplaced
 from paas.raft.members import Follower, Members
@@ -67,6 +67,7 @@ Identity = tuple[str, int]
 _REGULAR = bytes([REGULAR])
 _APPENDS = (AppendEntries, AppendSnapshot)
 _USUAL = (AppendEntries, NextIndex)
+_AT_REST = State.NOT_SERIALIZING
 _HAIR_S = 1e-4
 """The library's timers end strictly after their time."""
 
@@ -104,6 +105,7 @@ class Replica:
         self.fatal: BaseException | None = None
         self.snapshot_index = 0
         self.leadership: Leadership | None = None
+        self._inside = engine.Entered(self)
         self._peers: dict[str, Peer] = {}
         self._epochs: dict[str, int] = {}
         self._sequence = 0  # of the last append that was sent
@@ -135,7 +137,7 @@ class Replica:
         self.members = Members(self, history)
         self._recovering = True
         self.log = LibraryLog(self.journal, history)
-        with self._entered():
+        with self._inside:
             self._engine = Engine(self, self.settings)
             self._set("needLoadDumpFile", False)
             self._set("connectedNodes", Nodes())
@@ -160,7 +162,7 @@ class Replica:
         return configuration.make({*voters, self.node})
 
     def _entered(self) -> engine.Entered:
-        return engine.Entered(self)
+        return self._inside
 
     def _get(self, name: str) -> Any:
         return getattr(self._engine, f"_SyncObj__{name}")
@@ -182,12 +184,12 @@ class Replica:
         if peer != self.node and epoch >= self._epochs.get(peer, 0):
             self._epochs[peer] = epoch
             self.reads.linked(peer)
-            with self._entered():
+            with self._inside:
                 self.network.link(self.peer(peer), up=True)
 
     def disconnected(self, peer: str, epoch: int) -> None:
         if peer in self._epochs and epoch >= self._epochs[peer]:
-            with self._entered():
+            with self._inside:
                 self.network.link(self.peer(peer), up=False)
 
     def decode(self, peer: str, epoch: int, data: bytes) -> Message | None:
@@ -236,7 +238,7 @@ class Replica:
         verdict = self.rules.incoming(peer, message)
         seen = verdict.message
         if seen is not None:
-            with self._entered():
+            with self._inside:
                 self.network.receive(self.peer(peer), messages.to_library(seen))
         self.rules.finished()
         if self.applied_index > self.commit_index:  # a snapshot came: all in it is committed
@@ -264,7 +266,7 @@ class Replica:
         if self.is_leader:
             self._engine.waiting_for(self._append(_REGULAR + data), done)
             return
-        with self._entered():
+        with self._inside:
             self._engine._applyCommand(data, done, REGULAR)
 
     def _append(self, payload: bytes) -> int:
@@ -280,7 +282,7 @@ class Replica:
         if not self._engine.commands:
             return
         before = self.journal.last_index
-        with self._entered():
+        with self._inside:
             self._engine._checkCommandsToApply()
         if self.journal.last_index != before:
             self._set("newAppendEntriesTime", 0)
@@ -295,7 +297,7 @@ class Replica:
         if not (self.is_leader and due) or self._appends_wait:
             return []
         waiting, self.outbox = self.outbox, []
-        with self._entered():
+        with self._inside:
             self._engine.send_appends()
         self._appends_wait = False
         sent, self.outbox = self.outbox, waiting
@@ -307,7 +309,7 @@ class Replica:
         if self.is_leader:  # what it knows when it steps down
             self.elections.heard_s = self.quorum_heard_s()
         self._snapshot_requested = False
-        with self._entered():
+        with self._inside:
             self._engine.doTick(0)
             told = self.commit_index == before or self._sequence != sequence
             if not told and self.is_leader and self.has_peers:
@@ -327,12 +329,9 @@ class Replica:
 
     def quiet_until_s(self) -> float | None:
         """When a tick is due, should nothing happen before; None: now."""
-        if (
-            self.busy
-            or self._snapshot_requested
-            or self.snapshots.state != State.NOT_SERIALIZING
-            or (self.is_leader and self.last_index > self.commit_index)
-        ):
+        if self.busy or self._snapshot_requested or self.snapshots.state != _AT_REST:
+            return None
+        if self.is_leader and self.last_index > self.commit_index:
             return None
         deadline_s = self.next_deadline_s()
         return deadline_s if self.clock.monotonic_s() < deadline_s else None
@@ -341,43 +340,44 @@ class Replica:
     def busy(self) -> bool:
         """Would another step at once get something done?"""
         library = self._engine
-        if self.journal.dirty or self.applied_index < self.commit_index:
+        commit_index = library._SyncObj__raftCommitIndex
+        if self.journal.dirty or library._SyncObj__raftLastApplied < commit_index:
             return True
-        if self.is_leader and library._SyncObj__newAppendEntriesTime == 0 and self.has_peers:
+        if library._SyncObj__raftState != LEADER:
+            return self.members.alone or (self.elections.granted and self.election_due)
+        if library._SyncObj__newAppendEntriesTime == 0 and self.has_peers:
             return True
-        if self.members.alone:
-            return self.commit_index < self.last_index or not self.is_leader
-        return not self.is_leader and self.elections.granted and self.election_due
+        return self.members.alone and commit_index < self.last_index
 
     def next_deadline_s(self) -> float:
         """When (on the monotonic clock) the next timer ends; infinite when there is none."""
-        first_s = self._timer_s()
-        for look_s in (self.reads.next_look_s(), self.returning.next_look_s()):
-            if look_s is not None and look_s < first_s:
-                first_s = look_s
-        return first_s
+        first_s, look_s = self._timer_s(), self.reads.next_look_s()
+        if look_s is not None and look_s < first_s:
+            first_s = look_s
+        look_s = self.returning.next_look_s() if self.returning.mute else None
+        return first_s if look_s is None else min(first_s, look_s)
 
     def _timer_s(self) -> float:
-        if self.is_leader:
+        library = self._engine
+        if library._SyncObj__raftState == LEADER:
             if not self.has_peers:
                 return math.inf
-            heartbeat_s = float(self._engine._SyncObj__newAppendEntriesTime)
-            fallback_s = self.quorum_heard_s() + self.settings.leader_fallback_s
+            heartbeat_s = library._SyncObj__newAppendEntriesTime
+            fallback_s = self.members.quorum_heard_s() + self.settings.leader_fallback_s
             return min(heartbeat_s, fallback_s) + _HAIR_S
         if not self.members.votes:
             return math.inf
-        deadline_s = float(self._engine._SyncObj__raftElectionDeadline) + _HAIR_S
+        deadline_s = library._SyncObj__raftElectionDeadline + _HAIR_S
         look_s = self.elections.next_look_s()
         return deadline_s if look_s is None else max(deadline_s, look_s)
 
     @property
     def election_due(self) -> bool:
         """Will the next tick ask for an election, or hold one?"""
-        return (
-            not self.is_leader
-            and self.members.votes
-            and float(self._engine._SyncObj__raftElectionDeadline) < self.clock.monotonic_s()
-        )
+        library = self._engine
+        if library._SyncObj__raftState == LEADER or not self.members.votes:
+            return False
+        return library._SyncObj__raftElectionDeadline < self.clock.monotonic_s()
 
     def take_outbox(self) -> list[tuple[str, bytes]]:
         taken, self.outbox = self.outbox, []
@@ -435,7 +435,7 @@ class Replica:
 
     def adopt_term(self, term: int, voted_for: str | None) -> None:
         """This term, and who got our vote in it."""
-        with self._entered():
+        with self._inside:
             self._engine._SyncObj__setCurrentTerm(term, voted_for)
             self._engine._SyncObj__setState(engine.FOLLOWER)
             self._set("raftLeader", None)
@@ -458,7 +458,7 @@ class Replica:
         new = self.members.change(voters, observers)
         if new.committed:
             return new.index  # it is so already
-        with self._entered():
+        with self._inside:
             return self._append(configuration.encode(new))
 
     def followers(self) -> dict[str, Follower]:
@@ -471,7 +471,7 @@ class Replica:
             return False
         if self.followers()[to].match_index != self.last_index:
             return False
-        with self._entered():
+        with self._inside:
             self._engine.transferLeadership(self.peer(to))
         return True
 
@@ -512,7 +512,7 @@ class Replica:
 
     @property
     def is_leader(self) -> bool:
-        return bool(self._engine._SyncObj__raftState == engine.LEADER)
+        return self._engine._SyncObj__raftState == LEADER
 
     @property
     def leader(self) -> str | None:
@@ -545,15 +545,15 @@ class Replica:
 
     @property
     def term(self) -> int:
-        return int(self._engine._SyncObj__raftCurrentTerm)
+        return self._engine._SyncObj__raftCurrentTerm
 
     @property
     def commit_index(self) -> int:
-        return int(self._engine._SyncObj__raftCommitIndex)
+        return self._engine._SyncObj__raftCommitIndex
 
     @property
     def applied_index(self) -> int:
-        return int(self._engine._SyncObj__raftLastApplied)
+        return self._engine._SyncObj__raftLastApplied
 
     @property
     def first_index(self) -> int:
@@ -561,15 +561,15 @@ class Replica:
 
     @property
     def last_index(self) -> int:
-        return self.journal.last_index
+        return entries[-1][1] if (entries := self.journal.entries) else 0
 
     @property
     def last_term(self) -> int:
         return self.journal.entries[-1][2]
 
     def term_at(self, index: int) -> int | None:
-        place = index - self.first_index
         entries = self.journal.entries
+        place = index - entries[0][1]
         return entries[place][2] if 0 <= place < len(entries) else None
 
     @property

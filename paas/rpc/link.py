@@ -15,8 +15,7 @@ from __future__ import annotations
 import abc
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -74,20 +73,24 @@ class _Cork:
     depth: ClassVar[int] = 0
     links: ClassVar[dict[_Gathering, None]] = {}  # in order, so that a simulated run repeats
 
+    def __enter__(self) -> None:
+        _Cork.depth += 1
 
-@contextmanager
-def corked() -> Iterator[None]:
-    """Gather writes until the end of the block; the block must not await."""
-    _Cork.depth += 1
-    try:
-        yield
-    finally:
+    def __exit__(self, *_: object) -> None:
         _Cork.depth -= 1
         if _Cork.depth == 0 and _Cork.links:
             links = list(_Cork.links)
             _Cork.links.clear()
             for link in links:
                 link.flush()
+
+
+_CORK = _Cork()
+
+
+def corked() -> _Cork:
+    """Gather writes until the end of the block; the block must not await."""
+    return _CORK
 
 
 class _Gathering(abc.ABC):

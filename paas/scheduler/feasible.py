@@ -7,7 +7,7 @@ stands against a node at once.  Platform document §4.6.7; architecture §7.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from paas.base.errors import invalid
 from paas.scheduler import limits
@@ -59,7 +59,14 @@ class Load:
                 del self.ports[port]
 
     def copy(self) -> Load:
-        return replace(self, types=dict(self.types), ports=dict(self.ports))
+        return Load(
+            components=self.components,
+            memory_bytes=self.memory_bytes,
+            cpu_milli=self.cpu_milli,
+            disk_bytes=self.disk_bytes,
+            types=dict(self.types),
+            ports=dict(self.ports),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ from collections.abc import Callable
 
 BLOCK_BYTES = 512
 
+_ZEROS = bytes(1 << 20)
+
 Choose = Callable[[int], int]
 """A seeded source of choices: `choose(n)` is a number below n."""
 
@@ -37,33 +39,72 @@ def _failure(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+class _Image:
+    """The bytes of a file.  Behind `data`, up to `size`, are zeros: space filled ahead is free."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.size = 0
+
+    def read(self, offset: int, count: int) -> bytes:
+        with memoryview(self.data) as whole:
+            piece = bytes(whole[offset : offset + count])
+        return piece.ljust(min(count, self.size - offset), b"\0")
+
+    def put(self, offset: int, piece: bytes) -> None:
+        data, end = self.data, offset + len(piece)
+        if offset < len(data) or not _ZEROS.startswith(piece):
+            self._fill(offset)
+            data[offset:end] = piece
+        if end > self.size:
+            self.size = end
+
+    def resize(self, size: int) -> None:
+        del self.data[size:]
+        self.size = size
+
+    def flip(self, bit: int) -> None:
+        self._fill(bit // 8 + 1)
+        self.data[bit // 8] ^= 1 << (bit % 8)
+
+    def become(self, other: _Image) -> None:
+        self.data[:] = other.data
+        self.size = other.size
+
+    def _fill(self, count: int) -> None:
+        if len(self.data) < count:
+            self.data.extend(bytes(count - len(self.data)))
+
+
 class _Node:
     """One file: what is seen, what is durable, and the writes between them."""
 
     def __init__(self) -> None:
-        self.seen = bytearray()
-        self.durable = bytearray()
+        self.seen = _Image()
+        self.durable = _Image()
         self.unsynced: list[tuple[int, bytes] | int] = []  # a write, or a new size
 
     def settle(self) -> None:
         for change in self.unsynced:
             if isinstance(change, int):
-                _resize(self.durable, change)
+                self.durable.resize(change)
             else:
-                _put(self.durable, *change)
+                self.durable.put(*change)
         self.unsynced.clear()
 
     def lose_power(self, choose: Choose) -> None:
         for change in self.unsynced:
             if isinstance(change, int):
                 if choose(2):
-                    _resize(self.durable, change)
+                    self.durable.resize(change)
                 continue
             offset, data = change
             for start, piece in _blocks(offset, data):
                 if choose(2):
-                    _put(self.durable, start, piece)
-        self.seen[:] = self.durable
+                    self.durable.put(start, piece)
+        self.seen.become(self.durable)
         self.unsynced.clear()
 
 
@@ -75,15 +116,15 @@ class SimFile:
         self._node = node
 
     def read(self, offset: int, count: int) -> bytes:
-        return bytes(self._node.seen[offset : offset + count])
+        return self._node.seen.read(offset, count)
 
     def write(self, offset: int, data: bytes) -> None:
         torn = self._disk.before("write", data)
         if torn is not None:
             self._store(offset, data[:torn])
             raise _failure(errno.EIO)
-        grown = max(0, offset + len(data) - len(self._node.seen))
-        if grown > self._disk.free_bytes():
+        grown = offset + len(data) - self._node.seen.size
+        if grown > 0 and grown > self._disk.free_bytes():
             fits = len(data) - (grown - self._disk.free_bytes())
             self._store(offset, data[: max(0, fits)])
             raise _failure(errno.ENOSPC)
@@ -91,16 +132,16 @@ class SimFile:
 
     def _store(self, offset: int, data: bytes) -> None:
         if data:
-            _put(self._node.seen, offset, data)
+            self._node.seen.put(offset, data)
             self._node.unsynced.append((offset, bytes(data)))
 
     def truncate(self, size: int) -> None:
         self._disk.before("truncate")
-        _resize(self._node.seen, size)
+        self._node.seen.resize(size)
         self._node.unsynced.append(size)
 
     def size(self) -> int:
-        return len(self._node.seen)
+        return self._node.seen.size
 
     def sync(self) -> None:
         self._disk.before("sync")
@@ -155,10 +196,11 @@ class SimDisk:
         node = self._seen[path]
         node.settle()
         for image in (node.seen, node.durable):
-            image[bit // 8] ^= 1 << (bit % 8)
+            image.flip(bit)
 
     def content(self, path: str) -> bytes:
-        return bytes(self._seen[path].seen)
+        image = self._seen[path].seen
+        return image.read(0, image.size)
 
     # -- the port --------------------------------------------------------------------------------
 
@@ -203,24 +245,11 @@ class SimDisk:
         self._unsynced.clear()
 
     def free_bytes(self) -> int:
-        used = sum(len(node.seen) for node in self._seen.values())
+        used = sum(node.seen.size for node in self._seen.values())
         return max(0, self.capacity_bytes - used)
 
     def _note(self) -> None:
         self._unsynced.append(dict(self._seen))
-
-
-def _put(image: bytearray, offset: int, data: bytes) -> None:
-    if len(image) < offset:
-        image.extend(bytes(offset - len(image)))
-    image[offset : offset + len(data)] = data
-
-
-def _resize(image: bytearray, size: int) -> None:
-    if size < len(image):
-        del image[size:]
-    else:
-        image.extend(bytes(size - len(image)))
 
 
 def _blocks(offset: int, data: bytes) -> list[tuple[int, bytes]]:

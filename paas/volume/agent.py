@@ -26,6 +26,8 @@ from paas.volume.lifecycle import HoldingState
 from paas.volume.messages import VolumesChanged
 from paas.volume.state import VolumeState
 
+_LOOK_AT = (VolumesChanged, StateReplaced)
+
 _OF_OTHERS = (ComponentChanged, ComponentPlaced, NodeChanged)
 
 
@@ -70,7 +72,7 @@ class VolumeAgent:
     def state_changed(self, _index: int, events: Sequence[object]) -> None:
         """Subscriber of the replicated log."""
         for event in events:
-            if isinstance(event, VolumesChanged | StateReplaced):
+            if isinstance(event, _LOOK_AT):
                 self._look = True
                 self._wake.set()
             elif isinstance(event, EmptyingChanged) or (

@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from paas.testing.http_world import HEAD, UPGRADE, World, ask, http_world, post
+from paas.testing.http_world import HEAD, UPGRADE, ask, http_world, post
 
 AT_ONCE = 50
 LONGEST_S = 120.0
@@ -65,15 +65,12 @@ def mutated(chance: random.Random) -> bytes:
     return bytes(data)
 
 
-async def one(world: World, data: bytes) -> None:
-    ours, theirs = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.server.serve_stream, ours, {})
-        await theirs.send_all(data)
-        await theirs.send_eof()
-        said = b""
-        while piece := await theirs.receive_some():
-            said += bytes(piece)
+async def one(theirs: trio.StapledStream[Any, Any], data: bytes) -> None:
+    await theirs.send_all(data)
+    await theirs.send_eof()
+    said = b""
+    while piece := await theirs.receive_some():
+        said += bytes(piece)
     assert not said or said.startswith((b"HTTP/1.1 ", b"\x81", b"\x88", b"\x8a")), (data, said[:99])
 
 
@@ -84,7 +81,9 @@ async def feed(seed: int, count: int) -> None:
             began = trio.current_time()
             async with trio.open_nursery() as nursery:
                 for _ in range(AT_ONCE):
-                    nursery.start_soon(one, world, mutated(chance))
+                    ours, theirs = trio.testing.memory_stream_pair()
+                    nursery.start_soon(world.server.serve_stream, ours, {})
+                    nursery.start_soon(one, theirs, mutated(chance))
             assert trio.current_time() - began < LONGEST_S
             assert world.server.budget.held == 0
             for peer, request in world.waiting.values():

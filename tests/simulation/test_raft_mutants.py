@@ -20,13 +20,13 @@ from paas.sim.replicas import Cluster
 TRIES_MAX = 500
 
 CAUGHT_BY = {
-    "T4": 53,
-    "T5": 18,
-    "K1": 3,
-    "K2": 32,
-    "K4": 10,
-    "K5": 1,
-    "K7": 3,
+    "T4": 3,
+    "T5": 4,
+    "K1": 11,
+    "K2": 7,
+    "K4": 8,
+    "K5": 2,
+    "K7": 7,
     "K8": 0,
 }
 SCENARIOS = {

@@ -65,6 +65,24 @@ def plain_directory(path: str) -> None:
             raise OSError(errno.ENOTDIR, f"the base's {os.path.basename(path)}") from None
 
 
+def write_linked_names(order: LaunchOrder) -> None:
+    """Where /etc is the base's, a link of it into /run (resolv.conf on many machines) leads to a
+    file there, in the container's own memory; called when that is mounted."""
+    if order.files.filesystem != "binds":
+        return
+    root = f"{order.directory}/{ROOT}"
+    for name, text in _names(order).items():
+        try:
+            target = os.readlink(f"{root}/etc/{name}")
+        except OSError:
+            continue
+        place = os.path.normpath(os.path.join("/etc", target))
+        if place.startswith("/run/"):
+            os.makedirs(f"{root}{os.path.dirname(place)}", 0o755, exist_ok=True)
+            with open(f"{root}{place}", "x") as file:
+                file.write(text)
+
+
 # -- overlay --------------------------------------------------------------------------------------
 
 
@@ -206,10 +224,13 @@ def _own_range(place: str, order: LaunchOrder) -> None:
 
 def _names(order: LaunchOrder) -> dict[str, str]:
     """Files of /etc that are this container's own."""
-    return {
+    found = {
         "hostname": f"{order.host_name}\n",
         "hosts": f"127.0.0.1 localhost\n{order.address} {order.host_name}\n",
     }
+    if order.resolver:
+        found["resolv.conf"] = f"nameserver {order.resolver}\noptions timeout:3 attempts:2\n"
+    return found
 
 
 def _write_names(tree: str, order: LaunchOrder) -> None:

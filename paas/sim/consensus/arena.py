@@ -11,11 +11,12 @@ process.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import math
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from heapq import heappop, heappush
 
 from paas.base.errors import PlatformError
 from paas.raft.journal import JournalFailed
@@ -30,13 +31,13 @@ from paas.sim.consensus.members import Crash, Member
 from paas.sim.replicas import Broken
 
 
-class Arena:
+class Arena(TrueTime):
     """See the module's text."""
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.seed = seed
         self.random = random.Random(seed)
-        self.time = TrueTime()
         self.members: dict[str, Member] = {}
         self.links = Links(self)
         self.invariants = Invariants()
@@ -53,21 +54,16 @@ class Arena:
 
     # -- time --------------------------------------------------------------------------------------
 
-    @property
-    def now_s(self) -> float:
-        return self.time.now_s
-
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         self._number += 1
-        heapq.heappush(self._heap, (self.time.now_s + delay_s, self._number, action))
+        heappush(self._heap, (self.now_s + delay_s, self._number, action))
 
     def run_until(self, end_s: float) -> None:
-        heap, time = self._heap, self.time
+        heap = self._heap
         while heap and heap[0][0] <= end_s:
-            due_s, _, action = heapq.heappop(heap)
-            time.now_s = due_s
+            self.now_s, _, action = heappop(heap)
             action()
-        time.now_s = end_s
+        self.now_s = end_s
 
     # -- the trace ---------------------------------------------------------------------------------
 
@@ -75,7 +71,7 @@ class Arena:
         self.fired[what] += 1
 
     def record(self, text: str) -> None:
-        self._trace.update(f"{self.time.now_s:.6f} {text}\n".encode())
+        self._trace.update(f"{self.now_s:.6f} {text}\n".encode())
 
     def trace(self) -> str:
         return self._trace.hexdigest()
@@ -91,7 +87,7 @@ class Arena:
         voters: tuple[str, ...],
         join: bool = False,
     ) -> Member:
-        clock = NodeClock(self.time, rate=rate, origin_s=1_000 * (1 + self.random.random()))
+        clock = NodeClock(self, rate=rate, origin_s=1_000 * (1 + self.random.random()))
         member = Member(self, name, clock=clock, settings=settings, voters=voters, join=join)
         self.members[name] = member
         return member
@@ -162,31 +158,33 @@ class Arena:
         member = self.members[name]
         if not member.alive:
             return True
-        if data is not None and len(member.inbox) >= limits.INBOX_MESSAGES_MAX:
-            return False
+        inbox = member.inbox
         if data is None:
-            member.inbox.note_link(peer, epoch, up=up)
+            inbox.note_link(peer, epoch, up=up)
+        elif len(inbox.waiting) >= limits.INBOX_MESSAGES_MAX:
+            return False
         else:
             if not member.replica.is_live(peer, epoch):
                 self.count("stale-epoch")
-            member.inbox.note(peer, epoch, data)
-        self.wake(member, max(member.slow_s, limits.PROCESSING_S))
+            inbox.put(peer, epoch, data)
+        self.wake(member, member.slow_s or limits.PROCESSING_S)
         return True
 
     def wake(self, member: Member, delay_s: float) -> None:
         """The member takes a step then, unless it does so sooner anyway."""
-        due_s = max(self.time.now_s + delay_s, member.paused_s)
-        if member.wake_s is not None and member.wake_s <= due_s:
-            return
-        member.wake_s = due_s
-        life = member.life
-        self.after(due_s - self.time.now_s, lambda: self._awake(member, life, due_s))
+        now_s, before_s = self.now_s, member.wake_s
+        due_s = now_s + delay_s
+        if due_s < member.paused_s:
+            due_s = member.paused_s
+        if before_s is None or due_s < before_s:
+            member.wake_s = due_s
+            self.after(due_s - now_s, partial(self._awake, member, member.life, due_s))
 
     def _awake(self, member: Member, life: int, due_s: float) -> None:
-        if not member.alive or member.life != life or member.wake_s != due_s:
+        if member.wake_s != due_s or member.life != life or not member.alive:
             return
         member.wake_s = None
-        if member.paused_s > self.time.now_s:
+        if member.paused_s > self.now_s:
             self.wake(member, 0.0)
         elif not member.busy_disk:
             self._guarded(member, member.step)
@@ -195,8 +193,8 @@ class Arena:
         """The sync of this number is done; the step goes on."""
         if not member.alive or not member.busy_disk or member.syncs != sync:
             return
-        if member.paused_s > self.time.now_s:
-            delay_s = member.paused_s - self.time.now_s
+        if member.paused_s > self.now_s:
+            delay_s = member.paused_s - self.now_s
             self.after(delay_s, lambda: self.disk_done(member, sync))
         else:
             self._guarded(member, member.finish_step)
@@ -218,6 +216,7 @@ class Arena:
 
     def _guarded(self, member: Member, action: Callable[[], None]) -> None:
         """Run a part of a member's step; a crash inside ends its life."""
+        member.quiet_until_s = None
         try:
             action()
         except Crash as crash:
@@ -232,30 +231,21 @@ class Arena:
             raise Broken(f"committed-fixed: {member.name} stops: {violation}") from violation
         if not member.alive or member.busy_disk:
             return
-        replica = member.replica
-        self._trace.update(
-            b"%.6f %s %d %d %d %d\n"
-            % (
-                self.time.now_s,
-                member.name.encode(),
-                replica.term,
-                replica.commit_index,
-                replica.applied_index,
-                replica.last_index,
-            )
-        )
-        self.invariants.check(member, self.time.now_s)
+        now_s, replica = self.now_s, member.replica
+        place = replica.term, replica.commit_index, replica.applied_index, replica.last_index
+        self._trace.update(b"%.6f %s %d %d %d %d\n" % (now_s, member.label, *place))
+        self.invariants.check(member, place, now_s)
         self._sleep(member)
 
     def _sleep(self, member: Member) -> None:
         """Until there is something to do."""
-        if len(member.inbox) or member.replica.busy:
-            self.wake(member, max(member.slow_s, limits.PROCESSING_S))
+        if member.inbox.waiting or (member.quiet_until_s is None and member.replica.busy):
+            self.wake(member, member.slow_s or limits.PROCESSING_S)
             return
         tick_s = limits.TICK_S
-        if self.fixed_tick or member.has_work:
+        if self.fixed_tick or member.has_commands:
             self.wake(member, tick_s)
             return
-        left_s = member.next_timer_s() - self.time.now_s
+        left_s = member.next_timer_s() - self.now_s
         if left_s < math.inf:
             self.wake(member, left_s if left_s > 0.001 else tick_s)

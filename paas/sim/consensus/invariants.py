@@ -24,7 +24,6 @@ Raft thesis §3.5-3.7 (figure 3.2), §4.1.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Protocol
 
 from paas.raft.configuration import CONFIGURATION
@@ -50,6 +49,10 @@ class Watched(Protocol):
     """Entries that came into its log since the last look."""
 
 
+Place = tuple[int, int, int, int]
+"""How far a replica is: its term, and the indices of commit, state and log."""
+
+
 class _Life:
     """What was seen of one life."""
 
@@ -64,7 +67,7 @@ class Invariants:
     """See the module's text."""
 
     def __init__(self) -> None:
-        self.evaluated: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
+        self.evaluated = dict.fromkeys(NAMES, 0)
         self.committed: dict[int, Entry] = {}
         self.committed_max = 0
         self._committed_in: dict[int, int] = {}
@@ -93,15 +96,20 @@ class Invariants:
             raise Broken(f"term-vote-kept: {name} forgot its vote for {vote} in term {term}")
         self._lives[name] = _Life()
 
-    def check(self, member: Watched, now_s: float) -> None:
+    def check(self, member: Watched, place: Place, now_s: float) -> None:
         """After a step: everything about one replica."""
-        replica = member.replica
-        self._check_vote(member.name, replica)
+        replica, evaluated = member.replica, self.evaluated
+        term, commit, applied, last = place
+        journal = replica.journal
+        evaluated["term-vote-kept"] += 1
+        if not journal.dirty:  # else it is not promised to anybody yet
+            vote = term, journal.voted_for
+            if self._votes.get(member.name) != vote:
+                self._check_vote(member.name, *vote)
         if member.appended:
             self._check_appended(member)
         life = self._lives[member.name]
-        commit, applied, last = replica.commit_index, replica.applied_index, replica.last_index
-        self.evaluated["indices-monotonic"] += 1
+        evaluated["indices-monotonic"] += 1
         if commit < life.commit or applied < life.applied:
             raise Broken(
                 f"indices-monotonic: {member.name} went back from {life.commit}, {life.applied}"
@@ -117,15 +125,18 @@ class Invariants:
             life.applied = applied
             self._check_state(member, applied)
         if replica.is_leader:
-            self._check_leader(member.name, replica, life, now_s)
+            evaluated["one-leader"] += 1
+            if self._leaders.setdefault(term, member.name) != member.name:
+                leaders = f"{member.name} and {self._leaders[term]}"
+                raise Broken(f"one-leader: {leaders} lead in term {term}")
+            if life.leads != term:
+                life.leads = term
+                self._elected_s[term] = now_s
+                self._check_complete(member.name, replica, term)
 
-    def _check_vote(self, name: str, replica: Replica) -> None:
-        self.evaluated["term-vote-kept"] += 1
-        if replica.journal.dirty:
-            return  # not promised to anybody yet
-        term, vote = replica.term, replica.journal.voted_for
+    def _check_vote(self, name: str, term: int, vote: str | None) -> None:
         was_term, was_vote = self._votes.get(name, (0, None))
-        if (term, vote) == (was_term, was_vote):
+        if term == was_term and vote == was_vote:
             return
         if term < was_term or (term == was_term and was_vote is not None):
             raise Broken(
@@ -179,15 +190,7 @@ class Invariants:
         if objects.repeated:
             raise Broken(f"applied-once: {member.name} applied a command twice")
 
-    def _check_leader(self, name: str, replica: Replica, life: _Life, now_s: float) -> None:
-        self.evaluated["one-leader"] += 1
-        term = replica.term
-        if self._leaders.setdefault(term, name) != name:
-            raise Broken(f"one-leader: {name} and {self._leaders[term]} lead in term {term}")
-        if life.leads == term:
-            return
-        life.leads = term
-        self._elected_s[term] = now_s
+    def _check_complete(self, name: str, replica: Replica, term: int) -> None:
         first = replica.first_index
         for index in range(self.committed_max, first - 1, -1):
             entry = self.committed.get(index)

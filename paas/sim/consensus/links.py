@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from paas.sim.consensus import limits
@@ -104,20 +105,22 @@ class Links:
     # -- messages ----------------------------------------------------------------------------------
 
     def send(self, source: str, target: str, data: bytes) -> None:
-        connection = self._connections.get(_pair(source, target))
+        pair = (source, target) if source < target else (target, source)
+        connection = self._connections.get(pair)
         if connection is None:
             return
-        host = self._host
-        due_s = max(connection.due_s[target], host.now_s + self.delay_s(source, target))
+        now_s = self._host.now_s
+        due_s = max(connection.due_s[target], now_s + self.delay_s(source, target))
         connection.due_s[target] = due_s
         connection.queues[target].append((due_s, data))
-        host.after(due_s - host.now_s, lambda: self._arrive(connection, source, target))
+        self._host.after(due_s - now_s, partial(self._arrive, connection, source, target))
 
     def _arrive(self, connection: Connection, source: str, target: str) -> None:
         queue, host = connection.queues[target], self._host
-        if connection.closed or (source, target) in self._blocked:
+        if connection.closed or (self._blocked and (source, target) in self._blocked):
             return
-        while queue and queue[0][0] <= host.now_s + 1e-9:
+        until_s = host.now_s + 1e-9
+        while queue and queue[0][0] <= until_s:
             _, data = queue.popleft()
             if not host.note(target, source, connection.epoch, data, True):
                 host.count("inbox-full")

@@ -10,10 +10,9 @@ messages that are sent: whatever raises `Crash` ends this life.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from paas.base.errors import LocalError, PlatformError
 from paas.raft import recovery
@@ -83,6 +82,7 @@ class Member:
         join: bool,
     ) -> None:
         self.name = name
+        self.label = name.encode()
         self.clock = clock
         self.settings = settings
         self.voters = voters
@@ -117,6 +117,9 @@ class Member:
         self.send_budget: int | None = None
         self.dies_after_snapshot = False
         self.wake_s: float | None = None
+        self.quiet_until_s: float | None = None
+        """By its own clock: nothing is to be done before, unless something comes; None: unknown."""
+
         self._arena = arena
         self._entropy = SimEntropy(arena.random.getrandbits(32))
         self._queue: deque[Ticket] = deque()
@@ -200,11 +203,13 @@ class Member:
     # -- the step ----------------------------------------------------------------------------------
 
     def step(self) -> None:
-        self._receive()
-        self._submit()
+        if self.inbox.waiting:
+            self._receive()
+        if self._queue or self._tickets or self.replica.failures:
+            self._submit()
         self.replica.append()
         if not self.replica.journal.dirty:
-            self.finish_step()
+            self._conclude()
             return
         if self.early:
             self._send(self.replica.early())
@@ -217,27 +222,38 @@ class Member:
         self._arena.after(delay_s, lambda: self._arena.disk_done(self, sync))
 
     def finish_step(self) -> None:
-        replica, journal = self.replica, self.replica.journal
         self.busy_disk = False
-        if journal.dirty:
-            journal.sync()
+        if self.replica.journal.dirty:
+            self.replica.journal.sync()
             self.inbox.acknowledgements()
-        if replica.election_due:
+        self._conclude()
+
+    def _conclude(self) -> None:
+        replica = self.replica
+        if replica.election_due and self.inbox.waiting:
             self._receive()
         if replica.compaction_due:
             replica.request_snapshot()
-        if replica.tick_due:
+        self.quiet_until_s = replica.quiet_until_s()
+        if self.quiet_until_s is None:
             replica.tick()
-        if replica.outbox and journal.dirty:
-            journal.sync()
-        self._send(replica.take_outbox())
-        self._answer()
-        job = replica.take_snapshot_job()
+        if replica.outbox:
+            if replica.journal.dirty:
+                replica.journal.sync()
+            self._send(replica.take_outbox())
+        if replica.applied or self._reads:
+            self._answer()
+        job = replica.take_snapshot_job() if replica.snapshots.job else None
         if job is not None:
             self._arena.snapshot_begins(self, job)
 
     def _receive(self) -> None:
-        _at_once(self.inbox.receive())
+        """At once: what could wait for a real disk never waits for a simulated one."""
+        try:
+            self.inbox.receive().send(None)
+        except StopIteration:
+            return
+        raise LocalError("a simulated replica waits")
 
     async def _room(self, count: int) -> bool:
         fits = self.replica.journal.reserve(count)
@@ -246,12 +262,13 @@ class Member:
         return fits
 
     def _send(self, messages: list[tuple[str, bytes]]) -> None:
+        send = self._arena.links.send
         for peer, data in messages:
             if self.send_budget is not None:
                 self.send_budget -= 1
                 if self.send_budget < 0:
                     raise Crash(power=self._arena.random.random() < 0.5)
-            self._arena.links.send(self.name, peer, data)
+            send(self.name, peer, data)
 
     # -- clients -----------------------------------------------------------------------------------
 
@@ -307,7 +324,8 @@ class Member:
                 self._queue.append(ticket)
 
     def _answer(self) -> None:
-        for _, applied in self.replica.take_applied():
+        replica = self.replica
+        for _, applied in replica.take_applied():
             if applied.identity is not None:
                 ticket = self._tickets.pop(applied.identity, None)
                 if ticket is not None:
@@ -315,7 +333,7 @@ class Member:
             elif any(isinstance(event, StateReplaced) for event in applied.events):
                 self._arena.count("snapshot-installed")
                 self._recall()
-        for outcome in self.replica.take_reads():
+        for outcome in replica.take_reads():
             done = self._reads.pop(outcome.number, None)
             if done is not None:
                 done(outcome)
@@ -343,20 +361,13 @@ class Member:
         self._arena.after(timeout_s, late)
 
     @property
-    def has_work(self) -> bool:
-        """Would a step do something besides looking at timers?"""
-        return len(self.inbox) > 0 or bool(self._queue and self.replica.leader is not None)
+    def has_commands(self) -> bool:
+        """Are there any that a step could hand over?"""
+        return bool(self._queue) and self.replica.leader is not None
 
     def next_timer_s(self) -> float:
         """The true time of the next thing that a timer of the replica does."""
-        local_s = self.replica.next_deadline_s()
-        return local_s if local_s == math.inf else self.clock.true_s(local_s)
-
-
-def _at_once(work: Coroutine[Any, Any, None]) -> None:
-    """Run what could wait for a real disk; a simulated one never waits."""
-    try:
-        work.send(None)
-    except StopIteration:
-        return
-    raise LocalError("a simulated replica waits")
+        local_s = self.quiet_until_s
+        if local_s is None:
+            local_s = self.replica.next_deadline_s()
+        return self.clock.true_s(local_s)

@@ -23,7 +23,7 @@ class Outcome:
     trace: str = ""
     broken: str = ""
     fired: Counter[str] = field(default_factory=Counter)
-    evaluated: Counter[str] = field(default_factory=Counter)
+    evaluated: dict[str, int] = field(default_factory=dict)
     simulated_s: float = 0.0
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import trio
 
-from paas.assembly.hub import HEARTBEAT_S
-from paas.assembly.hub_core import States
+from paas.assembly.hub_core import HEARTBEAT_S, States
 from paas.raft.machine import Applied
 from paas.raft.settings import RaftSettings
 from paas.scheduler.limits import MEMORY_OVERCOMMIT

@@ -10,7 +10,7 @@ It reads events, not the platform's state, where it can: so that state and oracl
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from paas.base.ids import Id, virtual_node
 from paas.controller.commands import CreateInstances, PlaceInstance
@@ -75,7 +75,7 @@ class Oracle:
         self.names: dict[str, str] = {}
         self.groups: dict[str, dict[str, int]] = {}
         self.tokens: dict[str, int] = {}
-        self.indices: dict[int, tuple[bytes, Applied]] = {}
+        self.indices: dict[int, tuple[bytes, Applied, _Outcome]] = {}
         self.first_s: dict[int, float] = {}
         self.last_index = 0
         self.leaders: dict[int, str] = {}
@@ -110,15 +110,17 @@ class Oracle:
         """A replica has applied an entry."""
         known = self.indices.get(index)
         if known is not None:
-            require = self._invariants.require
-            require("committed-fixed", known[0] == data, f"{node} has another entry at {index}")
-            same = _outcome(known[1]) == _outcome(applied)
-            if not same:
-                text = f"{node} at {index}: {_outcome(applied)}, elsewhere {_outcome(known[1])}"
-                require("outcome-equal", False, text)
+            if known[0] != data:
+                text = f"{node} has another entry at {index}"
+                self._invariants.require("committed-fixed", False, text)
+            self._invariants.seen("committed-fixed")
+            outcome = _outcome(applied)
+            if known[2] != outcome:
+                text = f"{node} at {index}: {outcome}, elsewhere {known[2]}"
+                self._invariants.require("outcome-equal", False, text)
             self._invariants.seen("outcome-equal")
             return
-        self.indices[index] = (data, applied)
+        self.indices[index] = (data, applied, _outcome(applied))
         self.last_index = max(self.last_index, index)
         self._first(index, data, applied, states)
 
@@ -271,7 +273,10 @@ class Oracle:
         self._invariants.require("capacity", used <= has, f"{node}: {used} of {has} bytes")
 
 
-def _outcome(applied: Applied) -> tuple[Any, ...]:
+_Outcome: TypeAlias = tuple[Any, ...]
+
+
+def _outcome(applied: Applied) -> _Outcome:
     error = applied.error
     told = None if error is None else (error.code, error.message)
     return (applied.result, told, applied.events, applied.repeated)

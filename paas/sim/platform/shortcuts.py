@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from paas.hub import ring_state
-from paas.hub.ring import Primaries, alternatives_of, deal
+from paas.hub.ring import Primaries, alternatives_of, deal, moved_between
 
 KEPT = 256
 
@@ -29,9 +29,11 @@ def _cached_deal() -> Callable[[Primaries, Sequence[str]], Primaries]:
 def shared() -> Iterator[None]:
     """Inside, replicas share what they compute alike."""
     module: Any = ring_state
-    before = module.deal, module.alternatives_of
-    module.deal, module.alternatives_of = _cached_deal(), lru_cache(maxsize=KEPT)(alternatives_of)
+    before = module.deal, module.alternatives_of, module.moved_between
+    module.deal = _cached_deal()
+    module.alternatives_of = lru_cache(maxsize=KEPT)(alternatives_of)
+    module.moved_between = lru_cache(maxsize=KEPT)(moved_between)
     try:
         yield
     finally:
-        module.deal, module.alternatives_of = before
+        module.deal, module.alternatives_of, module.moved_between = before

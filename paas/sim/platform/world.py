@@ -11,8 +11,8 @@ components and faults are no tasks but actions of the heap: a task costs a hundr
 A process that is paused (SIGSTOP) is one whose tasks are not run: the queue of runnable tasks puts
 them aside until it goes on, while its timers run out and its messages arrive.
 
-Trio is made deterministic by names that are private there (`_core._run`); they are used in this
-file only, and `tests/unit/sim_platform/test_world.py` fails when they move.
+Trio is made deterministic by names that are private there (`_core._run`); they are used here and in
+loop.py only, and `tests/unit/sim_platform/test_world.py` fails when they move.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import trio
 from trio._core import _run as trio_run
+
+from paas.sim.platform.loop import quick
 
 if TYPE_CHECKING:
     from paas.sim.platform.process import Process
@@ -49,15 +51,19 @@ class _Runnable(deque[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.paused = False
+        self.append: Callable[[Any], None]
+        self.hold(False)
 
-    def append(self, task: Any) -> None:
-        if self.paused:
-            process = task.context.get(PROCESS)
-            if process is not None and process.paused:
-                process.held_tasks.append(task)
-                return
-        super().append(task)
+    def hold(self, paused: bool) -> None:
+        """Is any process paused?"""
+        self.append = self._append if paused else super().append
+
+    def _append(self, task: Any) -> None:
+        process = task.context.get(PROCESS)
+        if process is not None and process.paused:
+            process.held_tasks.append(task)
+        else:
+            super().append(task)
 
 
 class _NoEvents:
@@ -88,6 +94,8 @@ class World(trio.abc.Clock):
         self.actions = 0
         self._readings = 0
         self.ended = False
+        self.alone = False
+        """Nothing real can happen."""
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
         self._runnable = _Runnable()
@@ -142,12 +150,12 @@ class World(trio.abc.Clock):
     def pause(self, process: Process) -> None:
         """Its tasks do not run from now on."""
         self._paused[process] = None
-        self._runnable.paused = True
+        self._runnable.hold(True)
 
     def resume(self, process: Process) -> None:
         """Its tasks run again; those that were to run meanwhile come in their order."""
         self._paused.pop(process, None)
-        self._runnable.paused = bool(self._paused)
+        self._runnable.hold(bool(self._paused))
         tasks, process.held_tasks = process.held_tasks, []
         for task in tasks:
             self._runnable.append(task)
@@ -199,7 +207,8 @@ class World(trio.abc.Clock):
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True
         scheduler._r.seed(self.seed)
         try:
-            trio.run(self._main, main, clock=self, strict_exception_groups=True)
+            with quick():
+                trio.run(self._main, main, clock=self, strict_exception_groups=True)
         finally:
             scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
             scheduler._r.setstate(before[1])
@@ -212,6 +221,7 @@ class World(trio.abc.Clock):
         self._runnable.extend(queue)
         events = runner.io_manager
         runner.io_manager = _NoEvents(events)  # type: ignore[assignment]
+        self.alone = True
         runner.instruments = {}  # type: ignore[assignment]  # asked five times a step; this is quick
         try:
             with trio.CancelScope() as self._over:
@@ -220,4 +230,5 @@ class World(trio.abc.Clock):
             self.fail(exc)
         finally:
             self.end()
+            self.alone = False
             runner.io_manager = events

@@ -31,6 +31,9 @@ from paas.real.kernel_orphans import reap_orphans
 
 _HERE = Path(__file__).parent
 _COUNTER = itertools.count()
+NOBODYS = 192
+"""10.192.0.0 and above: clusters that other tests start at the same time choose from below, and
+look at the routes that are there then, not at those that come later."""
 PYTHON = "/usr/bin/python3"
 
 
@@ -254,13 +257,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 async def fresh_node(tmp_path: Path, backend: str) -> AsyncIterator[Node]:
     """A node that does not run yet; afterwards nothing of it is left, or the test fails."""
     name = f"t{os.getpid():x}x{next(_COUNTER):x}"
-    number = os.getpid() % 200
     settings = ContainerSettings(
         cluster=name,
         state_dir=str(tmp_path / "state"),
         bridge=f"b{name}"[:15],
         link_prefix=f"v{name[1:]}"[:10],
-        network=f"10.{number % 100 + 100}.{next(_COUNTER) % 200}.0/24",
+        network=f"10.{NOBODYS + os.getpid() % 60}.{next(_COUNTER) % 200}.0/24",
         harness="plain_init:main",
         backend=backend,
     )

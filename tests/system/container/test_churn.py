@@ -32,7 +32,7 @@ def counted(node: Any) -> dict[str, int]:
     return {
         "descriptors": len(os.listdir("/proc/self/fd")),
         "descriptors of the template": len(os.listdir(f"/proc/{template}/fd")),
-        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        "mounts": Path("/proc/self/mountinfo").read_text().count(str(state)),
         "groups": len(list(Path("/sys/fs/cgroup").glob(f"*/{node.settings.cgroup}/*/"))),
         "links": sum(name.startswith(node.settings.link_prefix) for name in links),
         "lines of rules": len(rules.stdout.splitlines()),

@@ -49,18 +49,21 @@ async def facts(node: Any, tmp_path: Path) -> AsyncIterator[dict[str, Any]]:
     """The host's things, a neighbour, and a hostile bundle."""
     bundle(node.bundle)
     neighbour = await node.start(battery.PYTHON, "-c", _NEIGHBOUR)
-    await _listening(neighbour.address, 8000)
+    await _listening(node, neighbour.address, 8000)
     with things_of_the_host(tmp_path, node.settings.network) as found:
         yield found | {"neighbour": [neighbour.address, 8000]}
 
 
-async def _listening(address: str, port: int) -> None:
-    with trio.fail_after(30):
+async def _listening(node: Any, address: str, port: int) -> None:
+    trouble: object = "no attempt ended"
+    with trio.move_on_after(30):
         while True:
             try:
                 stream = await trio.open_tcp_stream(address, port)
-            except OSError:
+            except OSError as error:
+                trouble = error
                 await trio.sleep(0.05)
             else:
                 await stream.aclose()
                 return
+    pytest.fail(f"{address} does not listen: {trouble}; ended: {node.exits}")

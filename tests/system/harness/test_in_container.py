@@ -24,6 +24,7 @@ from paas.container.messages import ContainerSpec, Exited
 from paas.container.settings import ContainerSettings
 from paas.real.clock import SystemClock
 from paas.sdk.joined import source
+from tests.system.container.conftest import NOBODYS
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[3]
@@ -66,14 +67,13 @@ class Node:
 
 @pytest.fixture
 async def node(tmp_path: Path, hub: Any) -> AsyncIterator[Node]:
-    number = os.getpid() % 200
     name = f"h{os.getpid():x}x{next(_COUNTER):x}"
     settings = ContainerSettings(
         cluster=name,
         state_dir=str(tmp_path / "state"),
         bridge=f"b{name}"[:15],
         link_prefix=f"v{name[1:]}"[:10],
-        network=f"10.{number % 100 + 100}.{200 + next(_COUNTER) % 50}.0/24",
+        network=f"10.{NOBODYS + os.getpid() % 60}.{200 + next(_COUNTER) % 50}.0/24",
     )
     os.environ["PYTHONPATH"] = str(ROOT)
     tmp_path.chmod(0o755)

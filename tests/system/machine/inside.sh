@@ -23,6 +23,8 @@ IFS=, read -r -a tests <<<"$(wanted tests)"
 "$(wanted python)" -m pytest -p no:cacheprovider -q --color=no --timeout=150 \
     --basetemp=/var/tmp/tests "${tests[@]}"
 echo "ended with $?"
+"$(wanted python)" -m pytest -p no:cacheprovider -q --color=no tests/there-is-no-such-test.py
+echo "without a test: $?"
 sync
 echo o >/proc/sysrq-trigger
 sleep 10

@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(1_200)]
 BOUNDS = (
     "test_eating_memory_ends_with_out_of_memory",
     "test_a_fork_bomb_is_bounded",
-    "test_processor_time_is_shared_out",
 )
 LIVING = (
     "test_a_frozen_component_stands_still_and_goes_on_after",
@@ -49,8 +48,5 @@ def test_bounds_hold_and_containers_live_with_version_2_alone(machine: VirtualMa
     assert "ended with 0" in said, said[-6_000:]
     assert passed is not None
     assert int(passed[1]) >= len(CHOSEN)
-
-
-def test_tests_that_are_not_there_are_no_success(machine: VirtualMachine) -> None:
-    said = machine.run_tests("tests/there-is-no-such-test.py", timeout_s=200)
-    assert "ended with 0" not in said
+    (nothing,) = re.findall(r"without a test: (\d+)", said)
+    assert int(nothing) != 0  # so "ended with 0" says that there were tests

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paas.base.errors import LocalError, PlatformError
 from paas.base.ports import Files
@@ -124,6 +126,45 @@ def test_a_power_cut_may_tear_a_write_block_by_block() -> None:
     choices = iter([0, 1, 0, 1])
     disk.power_cut(lambda below: next(choices))
     assert disk.content("a") == b"1" * 512 + b"0" * 512 + b"1" * 512
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("letters", "zeros", "truncate", "flip", "power")),
+            st.integers(0, 2_000),
+            st.integers(0, 1_500),
+        ),
+        max_size=12,
+    )
+)
+def test_a_file_is_what_was_written_wherever_it_has_zeros(
+    changes: list[tuple[str, int, int]],
+) -> None:
+    disk, model = SimDisk(), bytearray()
+    file = disk.open("a", create=True)
+    disk.sync_dir()
+    for kind, place, count in changes:
+        match kind:
+            case "letters" | "zeros":
+                data = (b"x" if kind == "letters" else b"\0") * count
+                file.write(place, data)
+                if data:
+                    model.extend(bytes(max(0, place - len(model))))
+                    model[place : place + count] = data
+            case "truncate":
+                file.truncate(place)
+                del model[place:]
+                model.extend(bytes(place - len(model)))
+            case "flip" if model:
+                disk.flip_bit("a", place % len(model) * 8)
+                model[place % len(model)] ^= 1
+            case "power":
+                file.sync()
+                disk.power_cut(lambda below: 0)
+        assert file.size() == len(model)
+        assert disk.content("a") == model
+        assert file.read(place, count) == model[place : place + count]
 
 
 def test_a_full_disk_stores_what_fits_and_says_so() -> None:

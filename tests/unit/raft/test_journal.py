@@ -291,6 +291,26 @@ def test_a_torn_tail_is_dropped_and_does_not_come_back() -> None:
     assert not disk.content("journal")[end:].strip(b"\0")
 
 
+@pytest.mark.parametrize("zeros", [1, 65_535, 65_536, 65_537, 300_000, 900_000])
+def test_remains_behind_many_zeros_are_dropped_too(zeros: int) -> None:
+    disk = SimDisk()
+    end = filled(disk).bytes_used
+    disk.open("journal").write(end + zeros, b"remains")
+    assert opened(disk).bytes_used == end
+    assert not disk.content("journal")[end:].strip(b"\0")
+
+
+@pytest.mark.parametrize("zeros", [1, 65_535, 65_536, 65_537, 300_000, 900_000])
+def test_a_batch_behind_many_zeros_shows_that_one_is_missing(zeros: int) -> None:
+    disk = SimDisk()
+    journal = filled(disk)
+    journal._end += zeros
+    journal.append(b"far away", 11, 1)
+    journal.sync()
+    with pytest.raises(PlatformError, match="damaged"):
+        opened(disk)
+
+
 def test_recovery_makes_durable_what_a_killed_process_had_only_written() -> None:
     disk = SimDisk()
     journal = filled(disk, 3)

@@ -182,8 +182,9 @@ def test_messages_of_an_older_connection_are_ignored() -> None:
     leader = cluster.leader()
     other = next(name for name in "abc" if name != leader)
     live = cluster.replicas[leader]._epochs[other]
-    assert cluster.replicas[leader].decode(other, live - 1, b"garbage") is None
-    assert cluster.replicas[leader].decode("stranger", live, b"garbage") is None
+    assert cluster.replicas[leader].is_live(other, live)
+    assert not cluster.replicas[leader].is_live(other, live - 1)
+    assert not cluster.replicas[leader].is_live("stranger", live)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,9 @@ class Watch:
         self.members = members
 
     def look(self, one: FakeMember, now_s: float = 0.0) -> None:
-        self.invariants.check(one, now_s)  # type: ignore[arg-type]
+        replica = one.replica
+        place = replica.term, replica.commit_index, replica.applied_index, replica.last_index
+        self.invariants.check(one, place, now_s)  # type: ignore[arg-type]
 
 
 def two_leaders() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import subprocess
 from pathlib import Path
@@ -193,6 +194,25 @@ async def test_two_layers_of_a_base_are_one_tree(
         both, names = await files_node.python(source, base="stacked")
         assert both == "upper"
         assert "gone" not in names
+
+
+@pytest.mark.parametrize("link", ["", "../run/resolve/stub.conf"])
+async def test_the_node_is_asked_for_names_whatever_the_base_says(
+    files_node: Any, link: str, tmp_path: Path
+) -> None:
+    lower = tmp_path / "lower"
+    make_base(lower)
+    if link:
+        (lower / "etc" / "resolv.conf").symlink_to(link)
+    else:
+        (lower / "etc" / "resolv.conf").write_text("nameserver 192.0.2.1\n")
+    async with files_node.running() as engine:
+        base = engine.ready().base
+        engine.ready().bases["other"] = replace(base, name="other", lower=str(lower), lowers=())
+        source = "import json; print(json.dumps(open('/etc/resolv.conf').read().split()[:2]))"
+        asked = await files_node.python(source, base="other", egress=("world.example:80",))
+        network = ipaddress.ip_network(files_node.settings.network)
+        assert asked == ["nameserver", str(network[1])]
 
 
 async def test_nothing_secret_reaches_a_disk(files_node: Any, place: Path) -> None:
