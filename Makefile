@@ -1,4 +1,4 @@
-# make run      install what is needed and show the demonstration
+# make run      install what is needed, start the feeds application, print its address
 # make test     everything that has to hold
 # make check    the part of it that takes a minute
 # make bench    measure, and compare with docs/benchmarks.md

@@ -21,7 +21,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import attachments, call, create, idle, living, nodes, peers, recover, startup
+from bench import (
+    application,
+    attachments,
+    call,
+    create,
+    dns,
+    feeds,
+    gateway,
+    gateway_haproxy,
+    idle,
+    living,
+    nodes,
+    peers,
+    recover,
+    startup,
+)
 from bench.figures import Figure, cells, machine, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -37,19 +52,24 @@ MEASUREMENTS: dict[str, Callable[[bool], list[Figure]]] = {
     "call": call.calls,
     "idle": idle.idle,
     "living": living.living,
+    "feeds": feeds.feeds,
     "recover": recover.recover,
     "nodes": nodes.nodes,
     "messages": call.messages,
     "attachments": attachments.attachments,
+    "application": application.application,
+    "gateway": gateway.gateway,
+    "gateway_haproxy": gateway_haproxy.haproxy,
     "peers": peers.peers,
+    "dns": dns.dns,
 }
-OPTIONAL = ("peers",)
+OPTIONAL = ("dns", "gateway", "gateway_haproxy", "peers")
 """Measured when they are named: other programs are needed for them."""
 
 PARTS = ("container", "hub", "raft", "commits")
 """Programs of their own beside this file: one part of the platform without the others."""
 
-TOOLS = ("soak", "fuzz", "crowd", "density", "churn")
+TOOLS = ("soak", "fuzz", "crowd", "density", "churn", "gateway_stops")
 """Programs with options of their own, which take long: `python -m bench soak --help`."""
 
 

@@ -10,6 +10,7 @@ hub, containers, certificates        started by the node controller alone
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -29,10 +30,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.role in WITH_STATE and not options.state:
         parser.error(f"{options.role} needs --state DIR")
     # Each role imports only what it runs: processes stay small.
-    if options.role == "node":
-        from paas.assembly import node
-
-        return node.run(options.state)
     if options.role == "cleanup":
         from paas.assembly import cleanup
 
@@ -43,10 +40,24 @@ def main(arguments: list[str] | None = None) -> int:
         from paas.assembly import recovering
 
         return recovering.run(options.state, force=options.force)
+    gc.disable()
+    if options.role == "node":
+        from paas.assembly import node
+
+        _collect_from_here()
+        return node.run(options.state)
     from paas.assembly import process
 
-    process.run(options.role, _body(options.role))
+    body = _body(options.role)
+    _collect_from_here()
+    process.run(options.role, body)
     return 0
+
+
+def _collect_from_here() -> None:
+    """What modules made when they were imported stays: garbage is looked for in the rest alone."""
+    gc.freeze()
+    gc.enable()
 
 
 def _join(options: argparse.Namespace) -> int:

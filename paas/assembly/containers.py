@@ -30,6 +30,7 @@ from paas.container.settings import ContainerSettings
 from paas.container.snapshot_face import SnapshotFace
 from paas.container.snapshots import Snapshots
 from paas.container.volume_face import VolumeFace
+from paas.dns import settings as dns_settings
 from paas.layers.trees import StoredLayers, Trees
 from paas.node import messages
 from paas.node.settings import NodeSettings, short_name
@@ -83,6 +84,8 @@ def container_settings(node: NodeSettings) -> ContainerSettings:
         backend=node.backend,
         filesystem=node.filesystem,
         ipv6=node.ipv6,
+        zone=dns_settings.read(node.dns).zone,
+        names_socket=node.names_socket,
         prefix6=local_prefix(node.cluster),
     )
 
@@ -160,6 +163,7 @@ def _settings_of(start: messages.Start) -> NodeSettings:
         backend=start.settings.get("backend", "namespaces"),
         filesystem=start.settings.get("filesystem", "auto"),
         ipv6=start.settings.get("ipv6", "off"),
+        dns=start.settings.get("dns", {}),
     )
 
 

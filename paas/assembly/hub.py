@@ -22,6 +22,7 @@ from paas.assembly.base_port import BasePort
 from paas.assembly.container_port import ContainerNotices, ContainerPort
 from paas.assembly.directory import StateDirectory
 from paas.assembly.disk_owner import claim
+from paas.assembly.dns import DnsPart
 from paas.assembly.entry_port import EntryDirectory, EntryPort
 from paas.assembly.hub_core import (
     HEARTBEAT_S,
@@ -52,6 +53,7 @@ from paas.bundle.store import BlobStore
 from paas.container.client import ContainersClient
 from paas.container.limits import UID_BASE_MIN
 from paas.controller.bundles import PEER_POLICY, Bundles
+from paas.dns.policy import POLICY as DNS_POLICY
 from paas.entry.agent import Entry
 from paas.entry.policy import POLICY as ENTRY_POLICY
 from paas.hub import limits
@@ -89,6 +91,7 @@ RULES = with_readers(
         **ACCESS_POLICY,
         **BLOB_POLICY,
         **ENTRY_POLICY,
+        **DNS_POLICY,
         **IMAGE_POLICY,
     }
 )
@@ -162,6 +165,7 @@ class HubProcess:
         self.joining = self._joining(replicated, transport, mesh)
         self.access = self._access()
         replicated.subscribe(self.access.state_changed)
+        self.dns = self._names(replicated)
         hints.addresses = self.book.addresses
         replicated.subscribe(hints.state_changed)
 
@@ -257,6 +261,21 @@ class HubProcess:
             identity=lambda: transport.identity,
         )
 
+    def _names(self, replicated: ReplicatedLog) -> DnsPart:
+        states = self.states
+        return DnsPart(
+            self.agent,
+            self.node,
+            controller=states.controller,
+            groups=states.groups,
+            nodes=states.nodes,
+            state=states.dns,
+            resources=self.core.resources,
+            log=Log(replicated),
+            files=SystemFiles(self.agent.directories["hub"]),
+            url=lambda: self.access.url,
+        )
+
     def _access(self) -> RemoteAccess:
         agent, node = self.agent, self.node
         return RemoteAccess(
@@ -284,9 +303,15 @@ class HubProcess:
 
     def register(self, dispatcher: Dispatcher) -> None:
         parts = (self.core, self.logs, self.bundles, self.attachments, self.joining, self.access)
-        for part in (*parts, self.entry, self.seeker, self.images):
+        for part in (*parts, self.entry, self.seeker, self.images, self.dns):
             part.register(dispatcher)
         self.bundles.register_peers(dispatcher)
+
+    async def serve_outside(self, nursery: trio.Nursery, dispatcher: Dispatcher) -> None:
+        """For who joins, for programs elsewhere, and for who asks for names."""
+        await nursery.start(self.joining.run)
+        await nursery.start(self.access.run, dispatcher)
+        await nursery.start(self.dns.run)
 
     def _report(self) -> ReportNode:
         """What this machine has."""
@@ -331,6 +356,7 @@ class HubProcess:
             "attachments": self.attachments.statistics(),
             "outside": self.access.statistics(),
             "streams": self.streams.statistics(),
+            "names": self.dns.statistics(),
         }
 
     def closed(self, peer: Peer) -> None:
@@ -353,6 +379,7 @@ def node_of(agent: Agent, hints: PeerHints) -> NodeSettings:
         joined=told["joined"],
         api_listen=told["api_listen"],
         trace_rate=told.get("trace_rate", 0.0),
+        dns=told.get("dns", {}),
     )
 
 
@@ -415,8 +442,7 @@ async def body(
         )
         await nursery.start(actors.run)
         await nursery.start(process.attachments.run)
-        await nursery.start(process.joining.run)
-        await nursery.start(process.access.run, dispatcher)
+        await process.serve_outside(nursery, dispatcher)
         await nursery.start(_serve_harnesses(process, dispatcher))
         await nursery.start(_serve_operators(process, dispatcher))
         await process.client.wait_connected()

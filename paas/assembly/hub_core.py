@@ -24,6 +24,9 @@ import trio
 from msgspec.structs import replace
 
 from paas import __version__
+from paas.application.policy import POLICY as APPLICATION_POLICY
+from paas.application.state import ApplicationsState
+from paas.assembly.applications import ApplicationPart
 from paas.assembly.directory import StateDirectory
 from paas.assembly.remotes import Remotes
 from paas.assembly.volumes import VolumePart
@@ -34,6 +37,7 @@ from paas.certificates.join_state import JoinTokenState
 from paas.controller.admission import node_view
 from paas.controller.agent import Controller
 from paas.controller.api import Api, Neighbours
+from paas.controller.commands import AcknowledgeDeparture
 from paas.controller.living_api import LivingApi
 from paas.controller.policy import POLICY as CONTROLLER_POLICY
 from paas.controller.ports import Containers, LogTail
@@ -41,6 +45,12 @@ from paas.controller.resources import Paths, Resources
 from paas.controller.snapshot_api import POLICY as SNAPSHOT_POLICY
 from paas.controller.snapshot_api import KeptFiles, NoKeptFiles, SnapshotApi
 from paas.controller.state import ControllerState
+from paas.dns.state import DnsState
+from paas.gateway.agent import Gateways
+from paas.gateway.grants import RouteGrants
+from paas.gateway.policy import POLICY as GATEWAY_POLICY
+from paas.gateway.state import GatewayState
+from paas.gateway.table import Surroundings as RouteSurroundings
 from paas.hub.access_state import AccessTokenState
 from paas.hub.agent import Hub
 from paas.hub.attributes import AttributeState
@@ -81,6 +91,8 @@ POLICY = {
     **NETWORK_POLICY,
     **VOLUME_POLICY,
     **SNAPSHOT_POLICY,
+    **GATEWAY_POLICY,
+    **APPLICATION_POLICY,
 }
 
 HEARTBEAT_S = 0.13
@@ -164,6 +176,9 @@ class States:
         self.volumes = VolumeState()
         self.controller.volumes = self.volumes
         self.network = NetworkState()
+        self.dns = DnsState()
+        self.gateway = GatewayState()
+        self.applications = ApplicationsState()
 
     def machine(self) -> Machine:
         return Machine(
@@ -181,6 +196,9 @@ class States:
                 self.images,
                 self.volumes,
                 self.network,
+                self.dns,
+                self.gateway,
+                self.applications,
             ]
         )
 
@@ -288,7 +306,7 @@ class HubCore:
         )
         self.living = LivingApi(self.controller, Remotes(ports.links), ports.log_tail)
         self.hub.router.frozen = states.controller.living.frozen
-        self.resources = Resources(states.controller, states.groups, ports.containers, self.network)
+        self._give_ways()
         self.nodes_api = NodesApi(states.nodes, self.log, self._facts())
         self.volumes = VolumePart(
             node=ports.node,
@@ -333,6 +351,60 @@ class HubCore:
             remote=Remotes(ports.links),
             on_trouble=self._on_presence_trouble,
         )
+
+    def _give_ways(self) -> None:
+        """Ways between components: by manifests, and by routes of gateways."""
+        states = self.states
+        self.resources = Resources(
+            states.controller, states.groups, self.ports.containers, self.network, states.gateway
+        )
+        self.gateways = self._gateways()
+        self.applications = self._applications()
+
+    def _applications(self) -> ApplicationPart:
+        ports, states = self.ports, self.states
+        return ApplicationPart(
+            node=ports.node,
+            state=states.applications,
+            controller=states.controller,
+            api=self.api,
+            groups=states.groups,
+            gateway=states.gateway,
+            volumes=states.volumes,
+            ring=states.ring,
+            log=self.log,
+            jitter=ports.entropy.fraction,
+            on_trouble=lambda name, error: ports.trouble.warning(
+                "application.trouble", application=name, error=str(error)
+            ),
+            staleness=self.staleness,
+        )
+
+    def _gateways(self) -> Gateways:
+        ports, states, hub = self.ports, self.states, self.hub
+        hub.router.leaving = states.controller.departures.leaving
+        if hub.authorisation is not None:
+            hub.authorisation.grants = RouteGrants(states.gateway, states.controller, states.groups)
+        return Gateways(
+            RouteSurroundings(states.gateway, states.controller, states.groups, states.attributes),
+            states.groups,
+            log=self.log,
+            watches=hub.watches,
+            paths=self.resources,
+            clock=ports.clock,
+            acknowledge=self._acknowledge,
+            on_trouble=lambda component, error: ports.trouble.warning(
+                "gateway.path", component=component, error=str(error)
+            ),
+        )
+
+    async def _acknowledge(
+        self, component: str, incarnation: int, gateway: str, timeout_s: float
+    ) -> None:
+        command = AcknowledgeDeparture(
+            component=component, incarnation=incarnation, gateway=gateway
+        )
+        await self.log.propose(command, timeout_s=timeout_s)
 
     def _mailboxes(self) -> MailboxPart:
         ports, states = self.ports, self.states
@@ -420,12 +492,15 @@ class HubCore:
         self.volumes.register(dispatcher)
         self.living.register(dispatcher)
         self.snapshots.register(dispatcher)
+        self.gateways.register(dispatcher)
+        self.applications.register(dispatcher)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Drive the log and keep the components of this node; the log has recovered then."""
         self.replicated.subscribe(self.hub.state_changed)
         self.replicated.subscribe(self.volumes.agent.state_changed)
         self.replicated.subscribe(self.snapshots.state_changed)
+        self.replicated.subscribe(self.gateways.state_changed)
         self.states.history.begin(self.replicated.status()["applied"])
         self.ports.links.subscribe(self.hub.node_up, self.hub.node_down)
         nursery.start_soon(self.hub.run)
@@ -437,12 +512,15 @@ class HubCore:
         await nursery.start(self.members.run)
         await nursery.start(self.volumes.run)
         await nursery.start(self.network.run)
+        await nursery.start(self.gateways.run)
+        await nursery.start(self.applications.run)
         nursery.start_soon(self.snapshots.run)
 
     def statistics(self) -> dict[str, Any]:
         return {
             "hub": self.hub.statistics(),
             "mailboxes": self.mailboxes.statistics(),
+            "applications": self.applications.statistics(),
             "log": self.replicated.status(),
         }
 

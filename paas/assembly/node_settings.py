@@ -5,7 +5,7 @@
      "kind": "init" | "join", "containers": network or "",
      "api": "host:port" (port 0: any) | "off" | "", "trace_rate": 0.0,
      "backend": "namespaces" | "lxc", "filesystem": "auto" | "overlay" | "btrfs" | "binds",
-     "ipv6": "off" | "auto"}
+     "ipv6": "off" | "auto", "dns": {…} (paas.dns.settings)}
 A directory without it is that of a cluster of one node without a network.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from paas.base.errors import PlatformError
 from paas.container.messages import BACK_ENDS, FILE_SYSTEMS, IPV6
+from paas.dns import settings as dns_settings
 from paas.identity.names import check_cluster, check_node
 from paas.node.settings import NODE_NAME, NodeSettings, short_name
 
@@ -53,6 +54,7 @@ def node_settings(state: str, cluster: str, plain: dict[str, Any]) -> NodeSettin
             backend=_backend(plain.get("backend", BACK_ENDS[0])),
             filesystem=_filesystem(plain.get("filesystem", FILE_SYSTEMS[0])),
             ipv6=_ipv6(plain.get("ipv6", IPV6[0])),
+            dns=_dns(plain.get("dns", {})),
         )
         check_cluster(settings.cluster)
         check_node(settings.node)
@@ -104,6 +106,13 @@ def _ipv6(value: object) -> str:
     if value not in IPV6:
         raise ValueError(f"ipv6: expected one of {', '.join(IPV6)}, not {value!r}")
     return str(value)
+
+
+def _dns(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"dns: expected an object, not {value!r}")
+    dns_settings.read(value)
+    return value
 
 
 def _network(value: object) -> str:

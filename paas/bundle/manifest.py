@@ -12,16 +12,12 @@ times in seconds; it is itself a valid manifest, and reading it gives an equal o
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import msgspec
 
-from paas.base.errors import PlatformError
-from paas.bundle import limits, toml_lines
+from paas.bundle import limits, toml_lines, toml_tables
 from paas.bundle import manifest_fields as fields
 
 Restart = Literal["permanent", "transient", "temporary"]
@@ -36,6 +32,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
     `sdk` names the language whose SDK file `paas push` puts into the bundle; empty: none.
     `capabilities` are the few powers over its own container that it may be given; usually none.
     `backend` is who makes its container; empty: whom the node prefers.
+    A `gateway` may reach what routes lead to (internals/world/gateway.md).
     Without a `command`, that of the image which is the base runs; `host` has none.
     """
 
@@ -49,6 +46,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
     sdk: Literal["", "python", "node"] = ""
     capabilities: tuple[str, ...] = ()
     backend: Literal["", "namespaces", "lxc"] = ""
+    gateway: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,21 +170,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse(text: bytes, file: str = limits.MANIFEST_NAME) -> Manifest:
     """Read a manifest file; raises `invalid` with file, line, field and what was expected."""
-    if len(text) > limits.MANIFEST_BYTES_MAX:
-        raise PlatformError(
-            "limit-exceeded",
-            f"{file}: a manifest has at most {limits.MANIFEST_BYTES_MAX} bytes, not {len(text)}",
-            file=file,
-        )
-    try:
-        decoded = text.decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as exc:
-        line = text.count(b"\n", 0, exc.start) + 1
-        raise _syntax(file, line, "this is not UTF-8 text") from None
-    try:
-        plain = tomllib.loads(decoded)
-    except (ValueError, RecursionError) as exc:
-        raise _syntax(file, _syntax_line(str(exc), decoded), str(exc)) from None
+    plain, decoded = toml_tables.load(text, file, "manifest", limits.MANIFEST_BYTES_MAX)
     return _Reader(file, decoded).manifest(plain)
 
 
@@ -195,21 +179,11 @@ def from_plain(plain: object, file: str = "manifest") -> Manifest:
     return _Reader(file, None).manifest(plain)
 
 
-def _syntax(file: str, line: int, reason: str) -> PlatformError:
-    return PlatformError("invalid", f"{file}:{line}: {reason}", file=file, line=line, field="")
+class _Reader(toml_tables.Tables):
+    """Checks one manifest."""
 
-
-def _syntax_line(reason: str, text: str) -> int:
-    found = re.search(r"at line (\d+)", reason)
-    return int(found[1]) if found else text.count("\n") + 1
-
-
-class _Reader:
-    """Checks one manifest; knows the text, if there is one, only to name lines."""
-
-    def __init__(self, file: str, text: str | None) -> None:
-        self._file = file
-        self._text = text
+    what = "manifest"
+    outermost = "section"
 
     def manifest(self, plain: object) -> Manifest:
         table = self._table((), plain)
@@ -309,51 +283,13 @@ class _Reader:
             checked[name] = str(self._check(path, fields.text, table[name]))
         return checked
 
-    def _check(self, path: toml_lines.Path, check: fields.Check, value: object) -> object:
-        try:
-            return check(value)
-        except ValueError as exc:
-            got = repr(value)
-            shown = got if len(got) <= 60 else got[:57] + "..."
-            self._refuse(path, f"expected {exc}; got {shown}")
-
-    def _table(self, path: toml_lines.Path, value: object) -> dict[str, object]:
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            self._refuse(path, "expected a table of fields")
-        return value
-
     def _few(self, path: toml_lines.Path, table: Mapping[str, object]) -> None:
         if len(table) > limits.TABLE_ENTRIES_MAX:
             self._refuse(path, f"expected at most {limits.TABLE_ENTRIES_MAX} entries")
 
-    def _known(
-        self, path: toml_lines.Path, table: Mapping[str, object], names: tuple[str, ...]
-    ) -> None:
-        for name in table:
-            if name not in names:
-                kind = "field" if path else "section"
-                self._refuse((*path, name), f"unknown {kind}; {_suggestion(path, name, names)}")
-
-    def _refuse(self, path: toml_lines.Path, reason: str) -> NoReturn:
-        field = ".".join(path) or "manifest"
-        data: dict[str, Any] = {"file": self._file, "field": field}
-        place = self._file
-        if self._text is not None:
-            data["line"] = toml_lines.line_of(toml_lines.locate(self._text), path)
-            place = f"{self._file}:{data['line']}"
-        raise PlatformError("invalid", f"{place}: {field}: {reason}", **data)
-
-
-def _suggestion(path: toml_lines.Path, name: str, names: tuple[str, ...]) -> str:
-    """The closest valid name, or the section that the field belongs to, or all that is valid."""
-    elsewhere = [
-        section
-        for section, known in fields.SECTIONS.items()
-        if name in known and path[:1] != (section,)
-    ]
-    if elsewhere:
-        return f'"{name}" belongs to the section [{elsewhere[0]}]'
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f'did you mean "{close[0]}"?'
-    return "expected one of " + ", ".join(f'"{known}"' for known in names)
+    def _hint(self, path: toml_lines.Path, name: str, names: tuple[str, ...]) -> str:
+        """The section that the field belongs to, or a valid name."""
+        for section, known in fields.SECTIONS.items():
+            if name in known and path[:1] != (section,):
+                return f'"{name}" belongs to the section [{section}]'
+        return super()._hint(path, name, names)

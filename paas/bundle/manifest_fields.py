@@ -243,6 +243,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "sdk": one_of("", "python", "node"),
         "capabilities": capabilities,
         "backend": one_of("", "namespaces", "lxc"),
+        "gateway": truth,
     },
     "limits": {
         "memory": size(limits.MEMORY_BYTES_MIN, limits.MEMORY_BYTES_MAX),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from paas.base.errors import Exit, PlatformError, invalid
-from paas.cli import joining, place, supervisor, texts, watching
+from paas.cli import dns_query, joining, place, supervisor, texts, watching
 from paas.cli.dev import start_detached
 from paas.cli.output import Column
 from paas.cli.session import Session
@@ -136,10 +136,13 @@ def join(
     token: str,
     name: str,
     listen: str | None,
+    dns: str,
 ) -> None:
     """Make this machine a node of a cluster, and start it."""
     state = _fresh(session)
     check_name("name", name)
+    if dns_query.is_name(address):
+        address = dns_query.find_joining(address, dns)
     secret = sys.stdin.readline().strip() if token == "-" else token
     where = joining.Listen.of(listen or joining.own_address())
     started = time.monotonic()

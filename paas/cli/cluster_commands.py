@@ -59,12 +59,16 @@ CLUSTER_COMMANDS: tuple[Command, ...] = (
         (
             ("cluster join 192.0.2.7 --name n2", "the token is read from standard input"),
             ("cluster join 192.0.2.7:7421 --token T --name n2 --state /srv/n2", "or as a word"),
+            ("cluster join paas.internal --dns 192.0.2.7:7422", "found by the name of its zone"),
         ),
-        arguments=(Argument("address", "ADDR[:PORT] where a node of the cluster takes others in"),),
+        arguments=(
+            Argument("address", "ADDR[:PORT] where a node takes others in, or the cluster's zone"),
+        ),
         options=(
             Option(("--token",), "from `paas cluster token`; - reads it", default="-", metavar="T"),
             Option(("--name",), "what this node is called", default="n2", metavar="NODE"),
             Option(("--listen",), "where other nodes reach this one", metavar="ADDR[:PORT]"),
+            Option(("--dns",), "who is asked for the zone", default="", metavar="ADDR[:PORT]"),
         ),
         more=_STATE_HINT,
     ),

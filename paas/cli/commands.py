@@ -7,9 +7,13 @@ for the documentation (docs/internals/checklist-command.md).
 from __future__ import annotations
 
 from paas.cli.access_commands import ACCESS_COMMANDS
+from paas.cli.app_commands import APP_COMMANDS
 from paas.cli.attribute_commands import ATTRIBUTE_COMMANDS
+from paas.cli.bundle_commands import BUNDLE_COMMANDS
 from paas.cli.cluster_commands import CLUSTER_COMMANDS
 from paas.cli.develop_commands import DEVELOP_COMMANDS
+from paas.cli.dns_commands import DNS_COMMANDS
+from paas.cli.gateway_commands import GATEWAY_COMMANDS
 from paas.cli.image_commands import IMAGE_COMMANDS
 from paas.cli.inside_commands import INSIDE_COMMANDS
 from paas.cli.living_commands import LIVING_COMMANDS
@@ -88,7 +92,7 @@ COMMANDS: tuple[Command, ...] = (
         "run a demonstration on the cluster",
         "demo:demo",
         (
-            ("demo feeds", "follow feeds with five kinds of components"),
+            ("demo feeds", "the real-time feeds application behind a gateway"),
             ("dev --detach --demo feeds", "start a cluster for it as well"),
         ),
         arguments=(Argument("name", "feeds"),),
@@ -394,6 +398,7 @@ COMMANDS: tuple[Command, ...] = (
         (("status", "in short"), ("status -o json", "all of it")),
         options=(WATCH,),
     ),
+    *APP_COMMANDS,
     *CLUSTER_COMMANDS,
     *ATTRIBUTE_COMMANDS,
     *ACCESS_COMMANDS,
@@ -401,49 +406,13 @@ COMMANDS: tuple[Command, ...] = (
     *MAILBOX_COMMANDS,
     *ROUTING_COMMANDS,
     *IMAGE_COMMANDS,
+    *DNS_COMMANDS,
+    *GATEWAY_COMMANDS,
     *TRACE_COMMANDS,
     *LIVING_COMMANDS,
     *VOLUME_COMMANDS,
     *SNAPSHOT_COMMANDS,
-    Command(
-        ("bundles",),
-        OPERATE,
-        "list stored bundles",
-        "bundle:bundles",
-        (("bundles", "digests, sizes, who signed them"), ("bundles -o name", "digests only")),
-        options=(WATCH,),
-    ),
-    Command(
-        ("bundles", "remove"),
-        OPERATE,
-        "forget a bundle that no type refers to",
-        "bundle:remove",
-        (
-            ("bundles remove sha256:9f2c…", "by its whole digest"),
-            ("bundles remove sha256:9f2c… --dry-run", "only say what would be done"),
-        ),
-        arguments=(Argument("digest", "sha256:… as listed"),),
-        options=(YES, DRY_RUN, REQUEST_ID),
-    ),
-    Command(
-        ("bundles", "trust"),
-        OPERATE,
-        "trust a publisher: bundles signed with its key may run here",
-        "bundle:trust",
-        (
-            ("bundles trust ana.pub", "a public key file in minisign's format"),
-            ("bundles trust ana.pub --name ana", "with a name for people"),
-        ),
-        arguments=(Argument("file", "a public key"),),
-        options=(Option(("--name",), "whose it is", default="", metavar="NAME"), REQUEST_ID),
-    ),
-    Command(
-        ("keys",),
-        OPERATE,
-        "show the key that your bundles are signed with",
-        "bundle:keys",
-        (("keys", "its id and file"), ("keys -o name", "only the public key")),
-    ),
+    *BUNDLE_COMMANDS,
     Command(
         ("api",),
         OPERATE,

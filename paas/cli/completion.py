@@ -101,6 +101,7 @@ def live(session: Session, before: list[str], current: str) -> list[str]:
         "type": known["types"],
         "group": known["groups"],
         "node": known["nodes"],
+        "application": known["applications"],
         "target": known["components"] + [f"group:{g}" for g in known["groups"]],
     }[argument.names]
     return sorted({name for name in wanted if name.startswith(current)})
@@ -108,7 +109,8 @@ def live(session: Session, before: list[str], current: str) -> list[str]:
 
 def _known(session: Session) -> dict[str, list[str]]:
     """From the cache, or from the cluster if it answers at once."""
-    nothing: dict[str, list[str]] = {n: [] for n in ("components", "types", "groups", "nodes")}
+    kinds = ("components", "types", "groups", "nodes", "applications")
+    nothing: dict[str, list[str]] = {kind: [] for kind in kinds}
     try:
         cluster = session.cluster()
         file = _cache_file(cluster)
@@ -132,6 +134,9 @@ def _ask(cluster: place.Cluster) -> dict[str, list[str]]:
         nodes: list[dict[str, str]] = []
         with contextlib.suppress(PlatformError):
             nodes = opened.call("nodes.list")["nodes"]
+        applications: list[dict[str, str]] = []
+        with contextlib.suppress(PlatformError):
+            applications = opened.call("application.list")["applications"]
     finally:
         opened.close()
     return {
@@ -139,6 +144,7 @@ def _ask(cluster: place.Cluster) -> dict[str, list[str]]:
         "types": [t["name"] for t in types],
         "groups": list(groups),
         "nodes": [n["name"] for n in nodes],
+        "applications": [a["name"] for a in applications],
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from paas.base.errors import Exit, PlatformError
 from paas.cli import inputs, texts, watching
+from paas.cli.limits import DESTROY_TIMEOUT_S
 from paas.cli.output import Column
 from paas.cli.session import Session
 
@@ -198,7 +199,8 @@ def destroy(
     if grace is not None:
         params["grace"] = grace
     started = time.monotonic()
-    session.change("controller.destroy", params, request_id=request_id, timeout_s=timeout)
+    wait_s = timeout or DESTROY_TIMEOUT_S
+    session.change("controller.destroy", params, request_id=request_id, timeout_s=wait_s)
     took = time.monotonic() - started
     value = {"component": component, "state": "destroyed"}
     session.output.value(value, f"{short} {name} destroyed in {took:.1f}s", [component])

@@ -78,3 +78,7 @@ NODE_CONNECT_TIMEOUT_S = 1.0
 
 assert DOWN_TIMEOUT_S >= STOP_TIMEOUT_S + CLEANUP_TIMEOUT_S, "down waits for an orderly stop"
 assert UPLOAD_PIECE_BYTES * 4 // 3 < 4 << 20, "a piece fits in a frame in either codec"
+
+DESTROY_TIMEOUT_S = 120.0
+"""How long `paas destroy` waits unless told otherwise: gateways may need `drain_s` of a route to
+let go of a component, before it gets its grace."""

@@ -12,7 +12,7 @@ from typing import Literal
 Kind = Literal["text", "flag", "int", "float", "duration"]
 """What an option takes: nothing (flag), or a value; a `duration` is like 90, 90s or 2m."""
 
-Names = Literal["", "node", "target", "component", "type", "group", "topic"]
+Names = Literal["", "node", "target", "component", "type", "group", "topic", "application"]
 """Which live names complete an argument."""
 
 

@@ -4,17 +4,20 @@
     port of this machine ── filter: published, entrances ──> its endpoint
     questions for names ──> the resolver at the bridge's address (`names.py`)
 
-A container without `egress` and published endpoints is not touched: it has no route to anywhere.
+A container without `egress` and published endpoints has no route to anywhere; the resolver, which
+is on its own link, answers it about names of the cluster only.
 What is opened is taken away by the filter's `forget` when the container goes; the resolver and the
 forwarding stay until the node is cleared, which is when `journal.load_uplinks` is put back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -27,6 +30,7 @@ from paas.container.journal import Record
 from paas.container.names import Names
 from paas.container.outside import LINK_LOCAL, check_published, is_outside, outside_elements
 from paas.container.parts import Parts
+from paas.dns.client import ZoneLink
 from paas.real import kernel_netns, kernel_netns6
 from paas.real.kernel_tables import FORBIDDEN6
 from paas.real.kernel_ways import set_forwarding
@@ -45,6 +49,15 @@ class Containers(Protocol):
     def ready(self) -> Parts: ...
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterNames:
+    """Implements `names.Cluster`."""
+
+    zone: str
+    names: ZoneLink
+    component: Callable[[str], str]
+
+
 class Gate:
     """See the module's text."""
 
@@ -52,10 +65,14 @@ class Gate:
         self._engine = engine
         self._serving = ""
         self._names: Names | None = None
+        self._link: ZoneLink | None = None
         self._starting = trio.Lock()
 
     async def open(self, parts: Parts, record: Record, network_fd: int) -> None:
         """The way of a container that is being prepared; its record is not saved yet."""
+        if not has_names(record.egress):
+            with contextlib.suppress(PlatformError):  # it can do without names of the cluster
+                await self._serve_names(parts)
         if not is_outside(record):
             return
         others = [r for r in self._records() if r.component != record.component]
@@ -74,10 +91,14 @@ class Gate:
 
     async def resume(self, parts: Parts) -> None:
         """After a start: the filter is restored already, the resolver is not."""
-        asking = [r.address for r in self._records() if r.address and has_names(r.egress)]
+        running = [r for r in self._records() if r.address]
+        asking = [r.address for r in running if r.address and has_names(r.egress)]
         if asking:
             names = await self._serve_names(parts)
             parts.nursery.start_soon(_refresh, names, asking)
+        elif running:
+            with contextlib.suppress(PlatformError):
+                await self._serve_names(parts)
 
     def _records(self) -> list[Record]:
         return [container.context.record for container in self._engine.containers.values()]
@@ -100,6 +121,7 @@ class Gate:
                 partial(_is_forbidden, parts),
                 parts.firewall,
                 other=partial(self._other, parts),
+                cluster=self._cluster(parts),
             )
             try:
                 await parts.nursery.start(names.serve, gateway)
@@ -112,9 +134,21 @@ class Gate:
             self._serving, self._names = gateway, names
             return names
 
+    def _cluster(self, parts: Parts) -> ClusterNames | None:
+        """The way to the cluster's own names, if there is one."""
+        if not parts.names_socket:
+            return None
+        if self._link is None:
+            self._link = ZoneLink(parts.names_socket)
+            parts.nursery.start_soon(self._link.run)
+        return ClusterNames(parts.zone, self._link, self._component)
+
+    def _component(self, source: str) -> str:
+        return next((r.component for r in self._records() if r.address == source), "")
+
     def stopped(self) -> None:
         """The engine has ended, and with it the resolver."""
-        self._names = None
+        self._names = self._link = None
 
     async def _other(self, parts: Parts, source: str) -> str:
         """The address of version 6 of a container, if that leads to the world."""
@@ -157,7 +191,7 @@ async def forward_by(parts: Parts, links: list[str]) -> None:
     if links:
         known = sorted({*parts.journal.load_uplinks(), *links})
         parts.journal.save_uplinks(known)
-        await parts.firewall.change(add={"uplinks": [(link,) for link in known]})
+        await parts.firewall.change(add=parts.uplinks())
         for link in links:
             set_forwarding(link, on=True)
 
@@ -167,7 +201,7 @@ async def _forward6(parts: Parts, links: list[str]) -> None:
     if links:
         known = sorted({*parts.journal.load_uplinks6(), *links})
         parts.journal.save_uplinks6(known)
-        await parts.firewall.change(add={"uplinks6": [(link,) for link in known]})
+        await parts.firewall.change(add=parts.uplinks())
         for link in links:
             kernel_netns6.set_forwarding(link, on=True)
 

@@ -112,7 +112,6 @@ class Grants:
         sources = [(r.link, r.address) for r in records if r.link and r.address]
         grants = [self._rule(g) for g in self._grants]
         far = [rule for p in self._far if (rule := self._rule_of(p)) is not None]
-        uplinks6 = [(link,) for link in parts.journal.load_uplinks6()]
         outside = outside_elements(records)
         if not parts.prefix6:
             outside = {name: listed for name, listed in outside.items() if name[-1] != "6"}
@@ -120,9 +119,8 @@ class Grants:
             {
                 "grants": grants + far,
                 "sources": sources,
-                "uplinks": [(link,) for link in parts.journal.load_uplinks()],
                 "resolvers": [(parts.addresses.gateway,)],
-                **({"uplinks6": uplinks6} if parts.prefix6 else {}),
+                **parts.uplinks(),
                 **outside,
             }
         )

@@ -153,16 +153,24 @@ assert COMPONENT_UID < UIDS_PER_CONTAINER
 assert CONFIGURATION_BYTES_MAX + ENVIRONMENT_BYTES_MAX + COMMAND_BYTES_MAX < ORDER_BYTES_MAX
 assert ENDPOINT_PORT_FIRST + ENDPOINTS_MAX < 65_536
 
-QUESTIONS_MAX = 64
-"""Questions for names that are being answered at a time, of all containers of a node."""
+QUESTIONS_MAX = 256
+QUESTIONS_SOURCE_MAX = 32
+"""Questions for names that are being answered at a time, of all containers of a node and of one."""
+
+QUESTIONS_SOURCE_PER_S = 2_000
+"""Of one container; what is more is dropped, which costs less than to answer."""
+
+QUESTIONS_BATCH = 64
+"""Datagrams read before others have their turn."""
+
+QUESTIONS_STREAM_S = 10.0
+"""So long a container may keep a connection to ask by."""
 
 QUESTION_BYTES_MAX = 1_232
-ANSWER_BYTES_MAX = 4_096
-"""Bytes of a question and of a server's answer over UDP (the usual EDNS sizes)."""
+"""Bytes of a question over UDP (the usual EDNS size)."""
 
 QUESTION_S = 5.0
-SERVER_S = 2.0
-"""For an answer as a whole, and for one server, in seconds."""
+"""For an answer as a whole, in seconds."""
 
 ADDRESSES_MAX = 32
 """Addresses of one answer that are used."""

@@ -20,6 +20,7 @@ from paas.container.filesystems.choose import open_files
 from paas.container.hooks.contract import Context, Hook
 from paas.container.journal import Journal, Record
 from paas.container.launcher import TemplateLauncher
+from paas.container.outside import Elements
 from paas.container.plan import Base
 from paas.container.pools import NetworkPool, gateway6
 from paas.container.settings import ContainerSettings
@@ -33,7 +34,7 @@ from paas.real.kernel_log import KernelLog
 from paas.real.kernel_netlink import Links, hardware_address
 from paas.real.kernel_store import StateStore, remove_tree
 from paas.real.kernel_tables import Names
-from paas.real.kernel_ways import Ways, set_forwarding
+from paas.real.kernel_ways import Ways, is_bridge, set_forwarding
 from paas.real.kernel_worker import Worker
 
 NETWORK_FILE = "network"
@@ -58,6 +59,7 @@ class Parts:
         self.journal = Journal(StateStore(f"{state}/journal"))
         self.users = UserRanges(settings.uid_base)
         self.reach = settings.reach
+        self.zone, self.names_socket = settings.zone, settings.names_socket
         self.prefix6 = usable_prefix(settings.ipv6, settings.prefix6)
         self.addresses = Addresses(_kept_network(state) or settings.network, self.prefix6)
         self.worker = Worker("container-links")
@@ -137,6 +139,21 @@ class Parts:
             kernel_netns6.set_forwarding(link, on=False)
         if links:
             self.journal.save_uplinks6([])
+
+    def uplinks(self) -> Elements:
+        """What keeps packets that come in by links of the machine to our bridge.
+
+        What passes between the ports of a link that is a bridge itself is not routed, and not ours
+        to stop: where br_netfilter is loaded the filter sees that, too (set `bridged`).
+        """
+        links, links6 = self.journal.load_uplinks(), self.journal.load_uplinks6()
+        found: Elements = {
+            "uplinks": [(link,) for link in links],
+            "bridged": [(link, link) for link in sorted({*links, *links6}) if is_bridge(link)],
+        }
+        if self.prefix6:
+            found["uplinks6"] = [(link,) for link in links6]
+        return found
 
     def keep_network(self, network: str) -> None:
         """The node's containers have these addresses from the next start on, too."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from paas.bundle import egress
 from paas.container import limits
 from paas.container.messages import ContainerSpec
 
@@ -181,5 +180,5 @@ def launch_order(
         files=files or Files(device=device),
         volumes=volumes,
         cwd=spec.directory or APP,
-        resolver=assigned.gateway if egress.has_names(spec.egress) else "",
+        resolver=assigned.gateway,
     )

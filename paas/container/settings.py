@@ -61,6 +61,10 @@ class ContainerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Network of 64 bits of the cluster's containers (RFC 4193); empty: they have no IPv6."""
     between: str = "auto"
     """Ways to other nodes: `routes`, `tunnels`; `auto`: routes to those on the same link."""
+    zone: str = "paas.internal"
+    names_socket: str = ""
+    """The cluster's own names, and who of this node answers about them (`paas.dns`); empty: nobody
+    does."""
     volumes: str = ""
     """Directory of persistent volumes, which outlive an orderly end of the node; by default in the
     state directory, which does not."""

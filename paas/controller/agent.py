@@ -45,6 +45,7 @@ from paas.controller.messages import (
     ComponentForgotten,
     ComponentOrdered,
     ComponentPlaced,
+    DepartureChanged,
     EmptyingChanged,
 )
 from paas.controller.placer import Placer
@@ -60,6 +61,7 @@ _CHANGED = (
     ComponentOrdered,
     ComponentAdjusted,
     ComponentForgotten,
+    DepartureChanged,
 )
 _PLACES = (EmptyingChanged, ComponentPlaced, StateReplaced)
 

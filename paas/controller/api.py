@@ -32,7 +32,7 @@ from paas.controller.lifecycle import ComponentState
 from paas.controller.loads import needs_of
 from paas.controller.ports import LogTail, Remote
 from paas.controller.restarts import Outcome
-from paas.harness.messages import TERMINATE, Terminate
+from paas.harness.messages import TERMINATE, Terminate, TerminateResult
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.scheduler.messages import NodeView, Request
 from paas.wire.registry import Nothing, P, R
@@ -161,7 +161,7 @@ class Api:
 
     async def create(self, params: messages.Create, context: Context) -> messages.Created:
         deadline = trio.current_time() + context.timeout_s
-        result = await self._propose_creation(params, _caller(context), deadline)
+        result = await self.order_creation(params, _caller(context), deadline)
         created: list[str] = result["components"]
         if params.wait == "available":
             margin_s = min(limits.ANSWER_MARGIN_S, context.timeout_s / 10)
@@ -173,10 +173,14 @@ class Api:
                 raise
         return messages.Created(components=created)
 
-    async def _propose_creation(
+    async def order_creation(
         self, params: messages.Create, caller: str | None, deadline_s: float
     ) -> dict[str, Any]:
-        """Choose nodes, until a choice is still good when it is applied."""
+        """Choose nodes, until a choice is still good when it is applied; wait for nothing else.
+
+        `caller` is a component's id, or another word that no client can say; None: an operator.
+        The result is `{"components": [id], "repeated": bool}`.
+        """
         plans = 1
         while True:
             command = self._creation(params, caller)
@@ -311,13 +315,46 @@ class Api:
                 messages.TerminateHere(component=instance.id, inputs=inputs, timeout=timeout_s),
                 timeout_s,
             )
-        answer = await self._controller.harnesses.request(
-            instance.id, TERMINATE, Terminate(reason="terminate", inputs=inputs), timeout_s
-        )
+        deadline_s = trio.current_time() + timeout_s
+        left = await self._leave(instance, timeout_s)
+        answer: TerminateResult | None = None
+        try:
+            timeout_s = max(0.0, deadline_s - trio.current_time())
+            answer = await self._controller.harnesses.request(
+                instance.id, TERMINATE, Terminate(reason="terminate", inputs=inputs), timeout_s
+            )
+        finally:
+            if left and (answer is None or not answer.accepted):
+                self._controller.soon(self._stay, instance.id, instance.incarnation)
         if answer.accepted:
             command = commands.EndInstance(component=instance.id, mode="terminate")
             await self._log.propose(command, timeout_s=timeout_s)
         return messages.TerminateAnswer(accepted=answer.accepted, reason=answer.reason)
+
+    async def _leave(self, instance: Instance, timeout_s: float) -> bool:
+        """Whoever accepts to end does so by itself, so gateways let go before it is asked."""
+        drain_s = timeout_s * limits.DEPARTURE_SHARE
+        command = commands.BeginDeparture(
+            component=instance.id, incarnation=instance.incarnation, drain_s=drain_s
+        )
+        if not (await self._log.propose(command, timeout_s=timeout_s))["leaving"]:
+            return False
+        with trio.move_on_after(drain_s + limits.DEPARTURE_MARGIN_S):
+            while (departure := self._state.departures.leaving.get(instance.id)) is not None:
+                if not departure.waiting:
+                    break
+                await self._controller.wait_change(instance.id)
+        return True
+
+    async def _stay(self, component: str, incarnation: int) -> None:
+        """It will not end; if this fails, its keeper says so later."""
+        command = commands.ChangeInstance(
+            component=component, incarnation=incarnation, event="stay", expected="leaving"
+        )
+        try:
+            await self._log.propose(command, timeout_s=limits.PROPOSE_TIMEOUT_S)
+        except PlatformError:
+            return
 
     def _remote(self, instance: Instance) -> Remote:
         if self._near.remote is None or not instance.node:

@@ -166,3 +166,24 @@ class ThawInstance(msgspec.Struct, frozen=True, kw_only=True):
     component: str
     incarnation: int = 0
     ready: bool = False
+
+
+@command(414)
+class BeginDeparture(msgspec.Struct, frozen=True, kw_only=True):
+    """A component is to be asked whether it will end: first let those who send to it let go.
+
+    At most `drain_s` seconds.  Nothing happens when nobody has to be waited for.
+    """
+
+    component: str
+    incarnation: int
+    drain_s: float
+
+
+@command(415)
+class AcknowledgeDeparture(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway sends nothing to this incarnation any more, and waits for nothing of it."""
+
+    component: str
+    incarnation: int
+    gateway: str

@@ -1,5 +1,6 @@
 """From wanted to end to nothing left: the escalation, and the removal.
 
+    leaving      nothing, until it is stopped by who acknowledges, or its time is over
     stopping     terminate: it has agreed, and gets its time ── over ──┐
                  destroy, linked: AskStop (signal, grace, force by the harness) <──┘
                      ── grace and a margin over, or no harness to ask ──> Kill
@@ -15,8 +16,9 @@ before the container controller has said that nothing is left.  Platform documen
 from __future__ import annotations
 
 from paas.controller import limits
+from paas.controller.departures import reason_of
 from paas.controller.instances import Instance
-from paas.controller.lifecycle import ComponentState
+from paas.controller.lifecycle import ComponentEvent, ComponentState
 from paas.controller.restarts import EVENTS
 from paas.controller.steps import (
     AskStop,
@@ -44,6 +46,25 @@ def next_step(instance: Instance, seen: Observed, now_s: float) -> Step:
             return when_connected(seen, Clear())
         return Propose(event=EVENTS[instance.outcome])
     return remove_rest(seen)
+
+
+def leaving(instance: Instance, seen: Observed, now_s: float, over_s: float) -> Step:
+    """The next step of one whose departure ends at `over_s`, if nobody ends it before."""
+    if seen.container is Container.UNKNOWN:
+        return when_connected(seen, Inspect())
+    if (
+        seen.container is not Container.RUNNING
+        or seen.container_incarnation != instance.incarnation
+    ):
+        return exited(seen)
+    over_s += limits.DEPARTURE_MARGIN_S
+    if now_s < over_s:
+        return Wait(over_s)
+    if instance.mode:
+        return Propose(event=ComponentEvent.STOP, reason=reason_of(instance))
+    # Nobody has said what came of the question whether it will end.
+    asked_s = over_s + limits.TERMINATE_PATIENCE_S
+    return Wait(asked_s) if now_s < asked_s else Propose(event=ComponentEvent.STAY)
 
 
 def remove_rest(seen: Observed) -> Step:

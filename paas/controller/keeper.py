@@ -276,6 +276,8 @@ class Keeper:
         now_s = trio.current_time()
         if instance is None:
             return ending.remove_rest(self.seen)
+        if instance.state is ComponentState.LEAVING:
+            return ending.leaving(instance, self.seen, now_s, self._left_s(instance, now_s))
         if instance.state in _ENDINGS:
             return ending.next_step(instance, self.seen, now_s)
         if instance.state is ComponentState.OFFLINE:
@@ -286,6 +288,15 @@ class Keeper:
         if step is not None:
             return step
         return creating.next_step(instance, manifest.supervision.ready_timeout, self.seen, now_s)
+
+    def _left_s(self, instance: Instance, now_s: float) -> float:
+        """When its departure is over, by the wall clock or by its length, whichever is sooner."""
+        departure = self._around.state.departures.leaving.get(instance.id)
+        if departure is None:
+            return now_s
+        span_s = (departure.until_ms - departure.since_ms) / 1000
+        rest_s = (departure.until_ms - self._around.clock.now_ms()) / 1000
+        return min(self.seen.state_since_s + span_s, now_s + rest_s)
 
     # -- steps -----------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The life of a component (platform document §4.5.3; component API, "Life-cycle states").
 
-    none → preparing → initializing → available ⇄ unavailable → stopping → destroying → destroyed
-               ↑            (any of them may end: → destroying)                 │  └──→ failed
-               └──────────────────────────── restart ──────────────────────────┘
+    none → preparing → initializing → available ⇄ unavailable → [leaving →] stopping → destroying
+               ↑            (any of them may end: → destroying)         destroyed, failed ←─┤
+               └──────────────────────────── restart ───────────────────────────────────────┘
 
 The document draws the happy path; ours are the crash edges (`exited`, from everywhere something
 runs), the restart edge (destroying → preparing: the same component, its next incarnation), `failed`
@@ -24,6 +24,7 @@ class ComponentState(enum.StrEnum):
     INITIALIZING = "initializing"
     AVAILABLE = "available"
     UNAVAILABLE = "unavailable"
+    LEAVING = "leaving"
     STOPPING = "stopping"
     DESTROYING = "destroying"
     DESTROYED = "destroyed"
@@ -40,6 +41,10 @@ class ComponentEvent(enum.StrEnum):
     """It takes requests (again)."""
     PAUSE = "pause"
     """It says that it cannot take requests for now."""
+    LEAVE = "leave"
+    """It is to end or to move, when those who send to it from outside have let go."""
+    STAY = "stay"
+    """It was only asked whether it will end, and will not."""
     STOP = "stop"
     """It was asked to end."""
     EXITED = "exited"
@@ -77,12 +82,20 @@ COMPONENT: Table[ComponentState, ComponentEvent] = Table(
         },
         _S.AVAILABLE: {
             _E.PAUSE: _S.UNAVAILABLE,
+            _E.LEAVE: _S.LEAVING,
             _E.STOP: _S.STOPPING,
             _E.EXITED: _S.DESTROYING,
             _E.LOST: _S.OFFLINE,
         },
         _S.UNAVAILABLE: {
             _E.READY: _S.AVAILABLE,
+            _E.LEAVE: _S.LEAVING,
+            _E.STOP: _S.STOPPING,
+            _E.EXITED: _S.DESTROYING,
+            _E.LOST: _S.OFFLINE,
+        },
+        _S.LEAVING: {
+            _E.STAY: _S.AVAILABLE,
             _E.STOP: _S.STOPPING,
             _E.EXITED: _S.DESTROYING,
             _E.LOST: _S.OFFLINE,
@@ -103,7 +116,7 @@ ENDED = frozenset({_S.DESTROYED, _S.FAILED})
 """Ended for good: nothing runs, nothing will."""
 
 STARTING = frozenset({_S.PREPARING, _S.INITIALIZING})
-RUNNING = frozenset({_S.INITIALIZING, _S.AVAILABLE, _S.UNAVAILABLE, _S.OFFLINE})
+RUNNING = frozenset({_S.INITIALIZING, _S.AVAILABLE, _S.UNAVAILABLE, _S.LEAVING, _S.OFFLINE})
 """Those that can be asked to stop."""
 
 PRESENT = RUNNING | {_S.PREPARING, _S.STOPPING}

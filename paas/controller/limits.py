@@ -117,3 +117,12 @@ assert PROCEDURE_BACKOFF.cap_s < PROPOSE_TIMEOUT_S
 
 BARRIER_RETRY_S = 0.5
 """How often a replica without a leader tries to find out what it may have missed."""
+
+DEPARTURE_S_MAX = 3_600.0
+"""Longest time that a component which is to be stopped waits for gateways to let go."""
+
+DEPARTURE_MARGIN_S = 1.0
+"""Beyond the end of a departure its keeper waits so long for acknowledgements on their way."""
+
+DEPARTURE_SHARE = 0.7
+"""Of the time that an asker of `controller.terminate` waits: the rest is for the component."""

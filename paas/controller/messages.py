@@ -442,6 +442,13 @@ class ComponentAdjusted(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag
     component: str
 
 
+class DepartureChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
+    """Event: a component that leaves waits for this many gateways."""
+
+    component: str
+    waiting: int
+
+
 class ComponentForgotten(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="event"):
     """Event: the record of a component that ended for good is gone."""
 

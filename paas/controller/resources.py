@@ -8,6 +8,9 @@ The path is of this pair of components and ends with either; who comes back asks
 Members of other applications count only if their type exposes the pseudo operation `endpoints` to
 the asker's, and the requirement is of their application (`paas.bundle.manifest_terms`).
 
+A route is a grant, too: the gateways that follow it reach the endpoint that it names, of members of
+its group (`open_route`).  Between two hubs such a path is named `route:` and the route's name.
+
 An endpoint whose scope is `node` is offered to components of its node only.  Members on the asker's
 own node come first.  A path to another node is opened at both of its ends:
 here, and by the hub of that node (`network.open`), which judges by its own copy of the manifests.
@@ -16,6 +19,7 @@ A member whose node does not answer is left out; that nobody is left is an error
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -27,12 +31,16 @@ from paas.controller.component_types import ComponentType
 from paas.controller.instances import Instance
 from paas.controller.lifecycle import ComponentState
 from paas.controller.state import ControllerState
+from paas.gateway.messages import Route
 from paas.network.messages import OPEN, FarPath, OpenEnd
 from paas.rpc.dispatch import Context, Dispatcher
 from paas.wire.registry import Message, Nothing, Params, method
 
 ENDPOINTS = "endpoints"
 """The pseudo operation of who opens network paths to a component."""
+
+ROUTE_PREFIX = "route:"
+"""How the requirement of a path is called that a route opens; no manifest can name one so."""
 
 PROVIDERS_MAX = 32
 """So many members on other nodes are offered to one who asks; each costs a request."""
@@ -77,6 +85,17 @@ class Paths(Protocol):
     async def grant(self, source: str, target: str, port: int) -> None: ...
 
 
+class Routes(Protocol):
+    """The section "gateway" of the cluster state."""
+
+    def find(self, name: str) -> Route | None: ...
+
+    @property
+    def followers(self) -> Mapping[str, int]: ...
+
+    def admits(self, route: Route, component: str, controller: Any) -> bool: ...
+
+
 class Far(Protocol):
     """Paths to other nodes: `paas.network.agent.Network`."""
 
@@ -88,7 +107,15 @@ class Far(Protocol):
 class Resources:
     """The handlers of `resource.resolve` and, for other hubs, of `network.open`."""
 
-    def __init__(self, state: ControllerState, groups: Groups, paths: Paths, far: Far) -> None:
+    def __init__(
+        self,
+        state: ControllerState,
+        groups: Groups,
+        paths: Paths,
+        far: Far,
+        routes: Routes | None = None,
+    ) -> None:
+        self._routes = routes
         self._state = state
         self._groups = groups
         self._paths = paths
@@ -102,14 +129,26 @@ class Resources:
         component = context.peer.info.get("component")
         if component is None:
             raise PlatformError("denied", "only components have resources")
+        return Resource(endpoints=await self.open(component, params.name))
+
+    def requirement(self, component: str, group: str) -> str:
+        """What this component's manifest calls the group that it requires; empty: it does not."""
+        asker = self._state.instances.get(component)
+        if asker is None:
+            return ""
+        requires = self._state.types.manifest(self._state.types.resolve(asker.type)).requires
+        return next((name for name, wanted in requires.items() if wanted.group == group), "")
+
+    async def open(self, component: str, name: str) -> list[Endpoint]:
+        """Open the paths of this component to what it requires by this name; the endpoints."""
         asker = self._state.instances.resolve(component)
         kind = self._state.types.resolve(asker.type)
-        requirement = self._state.types.manifest(kind).requires.get(params.name)
+        requirement = self._state.types.manifest(kind).requires.get(name)
         if requirement is None:
             raise PlatformError(
                 "no-such-target",
-                f"the manifest of {asker.type} does not require {params.name!r}",
-                hint=f'declare it: [requires.{params.name}] group = "…"',
+                f"the manifest of {asker.type} does not require {name!r}",
+                hint=f'declare it: [requires.{name}] group = "…"',
             )
         providers = self._providers(kind, requirement)
         near = [provider for provider in providers if provider.node == asker.node]
@@ -119,8 +158,27 @@ class Resources:
             for _, endpoint in self._offered(provider, "node", "cluster", "internet"):
                 await self._paths.grant(asker.id, provider.id, endpoint["port"])
                 found.append(_endpoint(provider, endpoint))
-        found += await self._open_far(asker, far[:PROVIDERS_MAX], params.name, bool(found))
-        return Resource(endpoints=found)
+        return found + await self._open_far(asker, far[:PROVIDERS_MAX], name, bool(found))
+
+    async def open_route(self, gateway: str, member: str, route: Route) -> dict[str, Any]:
+        """The way of a gateway of this node to a member's endpoint; the endpoint, when it is open.
+
+        Raises `not-available` for one that has no such endpoint, or cannot be reached now.
+        """
+        asker, provider = self._state.instances.get(gateway), self._state.instances.get(member)
+        if asker is None or provider is None or not provider.node:
+            raise PlatformError("not-available", f"{member[:8]} is nowhere")
+        near = asker.node == provider.node
+        scopes = ("node", "cluster", "internet") if near else ("cluster", "internet")
+        endpoint = dict(self._offered(provider, *scopes)).get(route.endpoint)
+        if endpoint is None:
+            raise PlatformError("not-available", f"{member[:8]} has no endpoint {route.endpoint!r}")
+        if near:
+            await self._paths.grant(asker.id, provider.id, endpoint["port"])
+        else:
+            path = _path(asker, provider, endpoint)
+            await self._far.open(path, route.endpoint, f"{ROUTE_PREFIX}{route.name}")
+        return endpoint
 
     async def _open_far(
         self, asker: Instance, providers: list[Instance], requirement: str, others: bool
@@ -214,13 +272,28 @@ class Resources:
         return Nothing()
 
     def _judge(self, source: Instance, target: Instance, name: str) -> None:
-        """By both manifests, as the other node should have done."""
+        """By both manifests, or by a route, as the other node should have done."""
+        if name.startswith(ROUTE_PREFIX):
+            self._judge_route(source, target, name.removeprefix(ROUTE_PREFIX))
+            return
         kind = self._state.types.resolve(source.type)
         requirement = self._state.types.manifest(kind).requires.get(name)
         if requirement is None or target.id not in self._groups.members(requirement.group):
             raise PlatformError("denied", f"{source.type} does not require {target.id[:8]}")
         if not self._allows(kind, target, requirement):
             raise PlatformError("denied", f"{target.type} does not expose {ENDPOINTS!r}")
+
+    def _judge_route(self, source: Instance, target: Instance, name: str) -> None:
+        """What this replica has not heard of yet is a `conflict`: the asker tries again."""
+        route = None if self._routes is None else self._routes.find(name)
+        if self._routes is None or route is None or route.kind != "endpoint":
+            raise PlatformError("conflict", f"no route {name[:128]!r} to an endpoint is known here")
+        follows = self._routes.followers.get(source.id) == source.incarnation
+        if not follows or source.id not in self._groups.members(route.gateway):
+            raise PlatformError("conflict", f"{source.id[:8]} does not follow {name} here")
+        member = target.id in self._groups.members(route.group)
+        if not member or not self._routes.admits(route, target.id, self._state):
+            raise PlatformError("conflict", f"{target.id[:8]} is no member of {name} here")
 
 
 def _path(asker: Instance, provider: Instance, endpoint: dict[str, Any]) -> FarPath:

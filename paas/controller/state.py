@@ -4,16 +4,13 @@ Commands (commands.py) are applied here, in the order of the log, by functions o
 state, the command and its stamp.  A command that may not be (illegal transition, taken name, …)
 raises before it has changed anything; the error is its result, on every replica the same.
 
-What follows an end is decided here and nowhere else, once, when `exited` is applied: restart after
-a wait, give up, or end for good (restarts.py); and which linked components fall with it (links.py).
-So the verdict survives the agent that has to execute it.  The agents only report what happened and
+What follows an end is decided here and nowhere else, in the command that reports it (ends.py).  So
+the verdict survives the agent that has to execute it.  The agents only report what happened and
 execute what is written.
 
-A node that is lost takes its components' incarnations with it, in the command that says so: each
-ends with `node-lost`, and what follows is not left to anybody there.  Next incarnations wait for a
-node; which one is decided by the primary of the component's virtual node (admission.py).  Since
-losing a node, moving and restarting all begin a new incarnation, and one incarnation is placed at
-most once, no two nodes ever run the same one.
+Incarnations wait for a node; which one is decided by the primary of the component's virtual node
+(admission.py).  Since losing a node, moving and restarting all begin a new incarnation, and one
+incarnation is placed at most once, no two nodes ever run the same one.
 """
 
 from __future__ import annotations
@@ -25,15 +22,16 @@ from paas.base.errors import PlatformError, invalid
 from paas.bundle.manifest import from_plain
 from paas.controller import admission, commands, limits, restarts
 from paas.controller.component_types import ComponentType, ComponentTypes
+from paas.controller.departures import Departures, is_ordered
+from paas.controller.ends import Ends
 from paas.controller.instances import Instance, Instances, derived_id, names_for
-from paas.controller.lifecycle import COMPONENT, PRESENT, RUNNING, ComponentEvent, ComponentState
+from paas.controller.lifecycle import COMPONENT, RUNNING, ComponentEvent, ComponentState
 from paas.controller.links import Links
 from paas.controller.living import LivingCommands
-from paas.controller.loads import UNPLACED, Loads, needs_of
+from paas.controller.loads import Loads, needs_of
 from paas.controller.messages import (
     ComponentChanged,
     ComponentCreated,
-    ComponentEnded,
     ComponentForgotten,
     ComponentOrdered,
     ComponentPlaced,
@@ -66,6 +64,8 @@ class ControllerState:
         """Nodes that are to be emptied, and the time that their components get to end."""
         self._requests: dict[str, list[str]] = {}  # request -> ids, oldest first
         self.living = LivingCommands(self, self._living, self._move)
+        self.departures = Departures(self, self._move)
+        self.ends = Ends(self, self._move, self._put, self._settle)
         self.commands: Mapping[type, Callable[[Any, Any], Any]] = {
             commands.RegisterType: self._register_type,
             commands.UnregisterType: self._unregister_type,
@@ -79,13 +79,15 @@ class ControllerState:
             commands.MoveInstance: self._move_away,
             commands.EmptyNode: self._empty,
             **self.living.commands,
+            **self.departures.commands,
         }
 
     def react(self, event: Any, ctx: Any) -> None:
         """A node is lost or was rebooted, or takes components again."""
+        self.departures.react(event, ctx)
         if isinstance(event, NodeChanged):
             if event.state in admission.LOST or event.rebooted:
-                self._node_lost(event.node, ctx)
+                self.ends.node_lost(event.node, ctx)
             if event.node in self.drains and not admission.may_empty(ctx.sections, event.node):
                 self._end_drain(event.node, ctx)
 
@@ -248,31 +250,11 @@ class ControllerState:
         if instance.state in RUNNING:
             instance.mode, instance.grace_s = "move", cmd.grace_s
             ctx.emit(ComponentOrdered(component=instance.id, mode="move", grace_s=cmd.grace_s))
-            self._move(instance, _E.STOP, restarts.MOVED, ctx)
+            self.departures.stop(instance, restarts.MOVED, ctx)
         elif instance.state is _S.PREPARING:
             instance.mode = "move"
-            self._exited(instance, restarts.MOVED, {}, ctx)
+            self.ends.exited(instance, restarts.MOVED, {}, ctx)
         return {"state": str(instance.state), "incarnation": instance.incarnation}
-
-    def _node_lost(self, node: str, ctx: Context) -> None:
-        """Every incarnation there is over, and nobody there has to say that nothing is left."""
-        lost = [self._get(component) for component in self.loads.on(node)]
-        origins = []
-        for instance in lost:
-            if instance.state in PRESENT:
-                if instance.mode != "linked":
-                    origins.append(instance)
-                self._lose(instance, ctx)
-        for instance in origins:  # after all have ended: none of them falls a second time
-            self._fell(instance, ctx)
-        for instance in lost:
-            self._conclude(instance, "", ctx, unplace=True)
-
-    def _lose(self, instance: Instance, ctx: Context) -> None:
-        instance.outcome = restarts.after_loss(instance.restart, wanted=instance.wanted)
-        instance.gave_up = ""
-        instance.because = ""
-        self._over(instance, restarts.NODE_LOST, {}, ctx)
 
     # -- emptying a node -------------------------------------------------------------------------
 
@@ -298,7 +280,7 @@ class ControllerState:
             raise _moved_on(instance)
         if not instance.node:
             raise PlatformError("conflict", f"{instance.short} is on no node", state="preparing")
-        if event in (_E.CREATE, _E.STOP) or not COMPONENT.allows(instance.state, event):
+        if is_ordered(instance, event) or not COMPONENT.allows(instance.state, event):
             raise PlatformError(
                 "conflict",
                 f"{event} is not possible: {instance.short} is {instance.state}",
@@ -311,9 +293,9 @@ class ControllerState:
             )
         reason = cmd.reason[: limits.REASON_LENGTH_MAX]
         if event is _E.EXITED:
-            self._exited(instance, cmd.reason, cmd.facts, ctx, is_fatal=cmd.fatal)
+            self.ends.exited(instance, cmd.reason, cmd.facts, ctx, is_fatal=cmd.fatal)
         elif instance.state is _S.DESTROYING:
-            self._conclude(instance, reason, ctx, unplace=instance.moving)
+            self.ends.conclude(instance, reason, ctx, unplace=instance.moving)
         else:
             if event is _E.READY:
                 self._ready(instance, cmd, ctx)
@@ -327,118 +309,6 @@ class ControllerState:
             instance.endpoints = cmd.endpoints
         instance.ready_ms = instance.ready_ms or ctx.stamp.time_ms
         instance.ready_once = True
-
-    def _exited(
-        self,
-        instance: Instance,
-        reason: str,
-        facts: dict[str, Any],
-        ctx: Context,
-        *,
-        is_fatal: bool = False,
-    ) -> None:
-        """An incarnation is over: write down why, what follows, and who falls with it."""
-        caused = instance.mode == "linked"
-        reason = self._exit_reason(instance, reason)
-        if instance.mode == "move" and instance.wanted:
-            instance.outcome = Outcome.RESTART
-            instance.gave_up = ""
-        else:
-            self._decide(instance, reason, ctx, is_fatal=is_fatal)
-        self._over(instance, reason, facts, ctx)
-        if restarts.abnormal(reason) and not caused:
-            self._fell(instance, ctx)
-        if not instance.node:
-            self._conclude(instance, "", ctx, unplace=True)
-
-    @staticmethod
-    def _decide(instance: Instance, reason: str, ctx: Context, *, is_fatal: bool) -> None:
-        """What follows, by the restart policy."""
-        decision = restarts.decide(
-            instance.policy,
-            restarts.History(
-                ends_ms=instance.ends_ms,
-                attempt=instance.attempt,
-                unready=instance.unready,
-                ready_ms=instance.ready_ms,
-            ),
-            reason,
-            wanted=instance.wanted,
-            is_fatal=is_fatal,
-            now_ms=ctx.stamp.time_ms,
-            fraction=ctx.stamp.seed[0] / 256,
-        )
-        instance.outcome = decision.outcome
-        instance.gave_up = decision.gave_up
-        if decision.outcome is Outcome.RESTART:
-            instance.ends_ms = list(decision.ends_ms)
-            instance.attempt = decision.attempt
-            instance.unready = decision.unready
-            instance.delay_s = decision.delay_s
-            instance.not_before_ms = ctx.stamp.time_ms + int(decision.delay_s * 1000)
-
-    def _over(self, instance: Instance, reason: str, facts: dict[str, Any], ctx: Context) -> None:
-        """The end of an incarnation, announced once; what follows is decided already."""
-        instance.reason = reason
-        instance.facts = facts
-        instance.endpoints = {}
-        ctx.emit(
-            ComponentEnded(
-                component=instance.id,
-                incarnation=instance.incarnation,
-                reason=reason,
-                will_restart=instance.outcome is Outcome.RESTART,
-                because=instance.because,
-                index=ctx.index,
-                time_ms=ctx.stamp.time_ms,
-            )
-        )
-        self._move(instance, _E.EXITED, reason, ctx)
-
-    def _conclude(self, instance: Instance, reason: str, ctx: Context, *, unplace: bool) -> None:
-        """Nothing is left of the ended incarnation: now what was decided when it ended."""
-        if instance.outcome is Outcome.RESTART:
-            instance.restarts += 0 if instance.moving else 1
-            instance.incarnation += 1
-            instance.ready_ms = 0
-            instance.because = ""
-            instance.mode = ""
-            if unplace:
-                self._put(instance, UNPLACED)
-        instance.moving = False
-        self._move(instance, restarts.EVENTS[instance.outcome], reason or instance.reason, ctx)
-        if instance.ended:
-            self._settle(instance, ctx)
-
-    @staticmethod
-    def _exit_reason(instance: Instance, reason: str) -> str:
-        """What was ordered counts, not the signal that carried it out."""
-        if instance.mode == "destroy":
-            return restarts.DESTROYED
-        if instance.mode == "linked":
-            return instance.reason
-        if instance.mode == "move":
-            return restarts.MOVED
-        return reason[: limits.REASON_LENGTH_MAX] or restarts.NODE_LOST
-
-    def _fell(self, origin: Instance, ctx: Context) -> None:
-        """Those linked to it end for the same reason, nearest first."""
-        for component in self.links.fallen(origin.id, self._can_fall):
-            instance = self._get(component)
-            instance.mode = "linked"
-            instance.reason = origin.reason
-            instance.because = origin.id
-            instance.grace_s = limits.LINK_GRACE_S
-            if instance.state is _S.PREPARING:
-                self._exited(instance, origin.reason, {}, ctx)
-            else:
-                self._move(instance, _E.STOP, origin.reason, ctx)
-
-    def _can_fall(self, component: str) -> bool:
-        instance = self.instances.get(component)
-        return instance is not None and (
-            instance.state in RUNNING or instance.state is _S.PREPARING
-        )
 
     def _move(self, instance: Instance, event: ComponentEvent, reason: str, ctx: Context) -> None:
         previous = instance.state
@@ -479,10 +349,10 @@ class ControllerState:
             ComponentOrdered(component=instance.id, mode=instance.mode, grace_s=instance.grace_s)
         )
         if instance.state in RUNNING:
-            self._move(instance, _E.STOP, restarts.DESTROYED, ctx)
+            self.departures.stop(instance, restarts.DESTROYED, ctx)
         elif instance.state is _S.PREPARING:
             # Nothing runs, or is just being started: the incarnation ends before it began.
-            self._exited(instance, restarts.DESTROYED, {}, ctx)
+            self.ends.exited(instance, restarts.DESTROYED, {}, ctx)
         elif instance.state is _S.DESTROYING:
             instance.outcome = Outcome.END
 
@@ -553,6 +423,7 @@ class ControllerState:
             "links": self.links.snapshot(),
             "requests": [[request, list(created)] for request, created in self._requests.items()],
             "drains": dict(self.drains),
+            "departures": self.departures.snapshot(),
         }
 
     def restore(self, plain: Any) -> None:
@@ -561,6 +432,7 @@ class ControllerState:
         self.links.restore(plain["links"])
         self._requests = {request: list(created) for request, created in plain["requests"]}
         self.drains = dict(plain.get("drains", {}))
+        self.departures.restore(plain.get("departures", {}))
         self.living.restored()
         self.loads = Loads()
         for instance in self.instances:
@@ -568,9 +440,6 @@ class ControllerState:
                 manifest = self.types.manifest(self.types.resolve(instance.type))
                 needs = needs_of(manifest, instance.resized)
                 self.loads.put(instance.id, instance.node, instance.type, needs)
-
-
-assert all(COMPONENT.allows(state, _E.EXITED) for state in PRESENT)
 
 
 def _check_grace(grace_s: float) -> None:

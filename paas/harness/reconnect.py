@@ -169,7 +169,7 @@ class Uplink:
         self.next_attempt_s = self.now_s + _BACKOFF.delay_s(self.attempts, fraction)
         self.outbox.clear()
         self._connection.end(
-            PlatformError("unknown-outcome", "the hub was lost before it answered")
+            PlatformError("unknown-outcome", "the hub was lost before it answered", where="hub")
         )
 
     def receive(self, data: bytes) -> list[Request]:
@@ -293,5 +293,8 @@ class Uplink:
 
 def _no_hub() -> PlatformError:
     return PlatformError(
-        "not-available", "no hub can be reached at the moment", hint="repeat it in a few seconds"
+        "not-available",
+        "no hub can be reached at the moment",
+        hint="repeat it in a few seconds",
+        where="hub",
     )

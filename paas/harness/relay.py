@@ -22,7 +22,10 @@ from paas.rpc.envelope import EMPTY_BODY, Request
 from paas.wire import codec
 from paas.wire.registry import decode
 
-RELAYED = ("hub.", "controller.", "log.", "resource.", "metrics.", "credentials.", "blob.")
+RELAYED = (
+    *("hub.", "controller.", "log.", "resource.", "metrics.", "credentials.", "blob."),
+    *("gateway.", "dns."),
+)
 DISCOVER = "rpc.discover"
 
 
@@ -108,7 +111,7 @@ class Relay:
             channel.dropped_events += 1
 
     def _missed(self, watch: Watch) -> None:
-        if watch.resumable:
+        if watch.renewable:
             watch.missed = True
             self._behind[watch] = None
 

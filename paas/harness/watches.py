@@ -22,10 +22,11 @@ from paas.base.errors import PlatformError, RemoteError
 from paas.harness import limits
 from paas.wire import codec
 
-OPENING = frozenset({"hub.watch", "controller.monitor", "log.follow"})
+OPENING = frozenset({"hub.watch", "controller.monitor", "log.follow", "gateway.follow"})
 CLOSING = "hub.unwatch"
 _ONCE = "controller.monitor"
 _RESUMABLE = "hub.watch"
+_FOLLOWING = "gateway.follow"
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +53,11 @@ class Watch:
     @property
     def resumable(self) -> bool:
         return self.method == _RESUMABLE
+
+    @property
+    def renewable(self) -> bool:
+        """Can it be opened anew, to show what was missed?"""
+        return self.resumable or self.method == _FOLLOWING
 
     def shown(self, index: object) -> None:
         """A snapshot as of this index was delivered."""
@@ -123,6 +129,8 @@ class WatchBook:
             watch.params = codec.pack({**params, "incarnation": incarnation})
         if watch.resumable:
             self._continued(watch, value)
+        else:
+            watch.missed = False
         watch.established = True
         if watch.number in self._watches:
             self._by_hub_number[number] = watch

@@ -40,6 +40,9 @@ READABLE = frozenset(
         *("controller.why", "controller.plan", "controller.monitor"),
         *("cluster.status", "cluster.members", "nodes.list", "nodes.show"),
         *("log.query", "log.follow", "bundle.list", "trace.query", "image.list", "image.show"),
+        *("dns.list", "dns.status"),
+        *("gateway.routes", "gateway.route", "gateway.status"),
+        *("application.list", "application.status"),
     }
 )
 

@@ -10,6 +10,8 @@ names of operations callers come up with.  What a hostile hub forwards is checke
 arrives: it can speak for components of its own node only, and for them no more than their types
 may.  Membership of groups is not asked there, since the two replicas need not be equally far.
 
+Routes of gateways are grants besides (`Grants`): they need no word in any manifest.
+
 Watching attributes and signals of others follows the same rule, with the pseudo operations
 `attributes` and `signals`; so does the network path to an endpoint, with `endpoints`.
 """
@@ -71,6 +73,19 @@ class Rights(Protocol):
         ...
 
 
+class Grants(Protocol):
+    """What the cluster's state allows to pairs of components, whatever their manifests say."""
+
+    def granted(self, caller: str, target: str, operation: str) -> bool: ...
+
+
+class NoGrants:
+    """There are none."""
+
+    def granted(self, caller: str, target: str, operation: str) -> bool:
+        return False
+
+
 class Unrestricted:
     """Everybody may everything: a hub without types, for tests of other parts."""
 
@@ -99,6 +114,7 @@ class Authorisation:
 
     def __init__(self, types: Types) -> None:
         self._types = types
+        self.grants: Grants = NoGrants()
         self._terms: dict[tuple[str, str], Terms] = {}  # by type
         self._pairs: dict[tuple[str, str], Terms] = {}  # by component: short cuts
 
@@ -115,9 +131,10 @@ class Authorisation:
         terms = self._pairs.get((caller, target)) or self._between(caller, target)
         if terms.same_application:
             return True
-        return terms.exposes(operation, object_name) and self._types.in_one_of(
-            terms.groups(operation), target
-        )
+        return (
+            terms.exposes(operation, object_name)
+            and self._types.in_one_of(terms.groups(operation), target)
+        ) or self.grants.granted(caller, target, operation)
 
     def check(self, caller: str, target: str, operation: str, object_name: str) -> None:
         if not self.allows(caller, target, operation, object_name):
@@ -138,7 +155,10 @@ class Authorisation:
         terms = self._pairs.get((caller, target)) or self._between(caller, target)
         if terms.same_application:
             return
-        if not (terms.exposes(operation, object_name) and terms.groups(operation)):
+        if not (
+            (terms.exposes(operation, object_name) and terms.groups(operation))
+            or self.grants.granted(caller, target, operation)
+        ):
             raise self._denied(caller, target, operation, object_name)
 
     def _between(self, caller: str, target: str) -> Terms:
@@ -175,6 +195,8 @@ class Authorisation:
         if terms.same_application:
             text = f"both are of the application {asking.application}"
             return _verdict(asked, allowed=True, reason=text)
+        if self.grants.granted(caller, target, operation):
+            return _verdict(asked, allowed=True, reason="a route of a gateway allows it")
         missing = _Missing(
             exposes=not terms.exposes(operation, object_name),
             requires=not self._types.in_one_of(terms.groups(operation), target),

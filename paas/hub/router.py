@@ -50,6 +50,9 @@ from paas.wire.registry import decode
 
 GROUP_PREFIX = "group:"
 
+_TAKES = ("available", "leaving")
+"""States in which a component takes what names it."""
+
 
 class Directory(Protocol):
     """What the router asks about the cluster's state."""
@@ -132,6 +135,9 @@ class Router:
 
         self.frozen: Container[str] = frozenset()
         """Components that stand still: groups pass them over, who names one waits for it."""
+
+        self.leaving: Container[str] = frozenset()
+        """Components that are about to end: groups pass them over, who names one reaches it."""
 
         self.calls = 0
         self.casts = 0
@@ -320,7 +326,7 @@ class Router:
     def ready_members(self, group: str) -> list[str]:
         """Members that can be given something now (`mailbox_keeper.Deliveries`)."""
         members = self._directory.members(group)
-        return [member for member in members if self._route(member) is not None]
+        return [member for member in members if self._member_route(member) is not None]
 
     def deliver(self, message: Forward, answer: Callable[[bytes | PlatformError], None]) -> None:
         """Send a message of a mailbox; raises what keeps it from being sent."""
@@ -405,7 +411,7 @@ class Router:
             params.operation,
             params.object,
         )
-        find, allows = self._route, self._rights.allows
+        find, allows = self._member_route, self._rights.allows
 
         def way(component: str) -> Route | None:
             route = find(component)
@@ -452,7 +458,7 @@ class Router:
             return members[:1]
         if selector.word == "attribute":
             return self.chooser.having(members, selector)
-        chosen = self.chooser.one(group, selector, members, self._route)
+        chosen = self.chooser.one(group, selector, members, self._member_route)
         return [] if chosen is None else [chosen.component]
 
     def waiting(self, component: str) -> int | None:
@@ -468,10 +474,14 @@ class Router:
                 return None
             return attachment if attachment.ready and self._may_run() else None
         node = self._directory.node(component)
-        if node in ("", self._node) or self._directory.state(component) != "available":
+        if node in ("", self._node) or self._directory.state(component) not in _TAKES:
             return None
         peer = self._links.peer(node)
         return None if peer is None else Far(component, node, peer, self._loads)
+
+    def _member_route(self, component: str) -> Route | None:
+        """The way for what goes to a group."""
+        return None if component in self.leaving else self._route(component)
 
     def _route_to_frozen(self, component: str) -> Route | None:
         """What is sent to it waits in its harness, and is answered when it goes on."""

@@ -165,7 +165,7 @@ class GroupState:
                 self._configured.pop(event.component, None)
             return
         self._alive[event.component] = event.incarnation
-        if event.state == "available" and event.previous != "unavailable":
+        if event.state == "available" and event.previous not in ("unavailable", "leaving"):
             for group in self._configured.get(event.component, ()):
                 self._add(group, event.component, ctx)
 

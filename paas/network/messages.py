@@ -1,4 +1,4 @@
-"""Messages about networks.  Numbers 670-699.
+"""Messages about networks.  Numbers 670-679.
 
 670      between hubs: open the other end of a path
 671-679  from the hub to the container controller of its node

@@ -64,6 +64,8 @@ class NodeSettings:
     """What containers' files are made with: `overlay`, `btrfs`, `binds`, or what the node has."""
     ipv6: str = "off"
     """Have containers IPv6? `auto`: where the machine can; `off`: no."""
+    dns: dict[str, Any] = field(default_factory=dict)
+    """About names, as node.json says it (`paas.dns.settings`)."""
     trace_rate: float = 0.0
     """Which part of the calls that belong to no trace begin one that is recorded: 0 to 1."""
 
@@ -92,6 +94,7 @@ class NodeSettings:
             "backend": self.backend,
             "filesystem": self.filesystem,
             "ipv6": self.ipv6,
+            "dns": self.dns,
         }
 
     @property
@@ -123,6 +126,11 @@ class NodeSettings:
     @property
     def containers_socket(self) -> str:
         return f"{self.runtime}/containers.sock"
+
+    @property
+    def names_socket(self) -> str:
+        """Where the hub answers the container controller about the cluster's names."""
+        return f"{self.runtime}/names.sock"
 
     @property
     def authority_directory(self) -> str:

@@ -68,6 +68,7 @@ _PATH6 = ("ipv6_addr", "ipv6_addr", "inet_proto", "inet_service")
 SETS: dict[str, SetKind] = {
     "grants": SetKind("inet", _PATH),
     "uplinks": SetKind("inet", ("ifname",)),
+    "bridged": SetKind("inet", ("ifname", "ifname")),
     "neighbours": SetKind("inet", ("ipv4_addr",)),
     "resolvers": SetKind("inet", ("ipv4_addr",)),
     "outgoing": SetKind("inet", ("ipv4_addr",)),
@@ -191,6 +192,8 @@ def _rules(names: Names) -> Iterable[tuple[str, str, list[Command]]]:
     """(family, chain, expressions), in order."""
     uplink = match(meta("iifname"), "@uplinks")
     past = match(meta("oifname"), names.bridge, "!=")
+    # Frames between ports of a bridge of the machine come by here where br_netfilter is loaded.
+    yield "inet", "forward", [match(concat(meta("iifname"), meta("oifname")), "@bridged"), _ACCEPT]
     yield "inet", "forward", [uplink, past, _DROP]
     if names.prefix6:
         uplink6 = [match(meta("nfproto"), "ipv6"), match(meta("iifname"), "@uplinks6")]
@@ -212,9 +215,8 @@ def _rules(names: Names) -> Iterable[tuple[str, str, list[Command]]]:
         yield "inet", "between", expressions
     yield "inet", "between", [_DROP]
     yield "inet", "input", [from_bridge(names), *_ANSWERS, _ACCEPT]
-    asks = [match(field("ip", "saddr"), "@outgoing"), match(field("ip", "daddr"), "@resolvers")]
-    port = match(_port("dport"), 53)
-    yield "inet", "input", [from_bridge(names), *asks, port, _ACCEPT]
+    asks = [match(field("ip", "daddr"), "@resolvers"), match(_port("dport"), 53)]
+    yield "inet", "input", [from_bridge(names), *asks, _ACCEPT]
     yield "inet", "input", [from_bridge(names), _DROP]
     if names.tunnel_id:
         number = {"payload": {"base": "th", "offset": 96, "len": 24}}  # RFC 7348 §5: the VNI

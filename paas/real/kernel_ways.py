@@ -332,6 +332,11 @@ def _forwards(link: str) -> bool:
     return (_SETTINGS / link / "forwarding").read_text().strip() == "1"
 
 
+def is_bridge(link: str) -> bool:
+    """Is this link of the machine a bridge (of Linux)?"""
+    return Path(f"/sys/class/net/{link}/bridge").is_dir()
+
+
 def set_forwarding(link: str, *, on: bool) -> None:
     """Are packets that come in by this link forwarded?  One that is gone is no error."""
     with contextlib.suppress(FileNotFoundError):

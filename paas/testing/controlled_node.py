@@ -28,6 +28,7 @@ from paas.controller.instances import Instance
 from paas.controller.living_api import LivingApi
 from paas.controller.ports import StartOrder
 from paas.controller.state import ControllerState
+from paas.gateway.state import GatewayState
 from paas.harness.messages import Event
 from paas.hub.ring_state import RingState
 from paas.hub.state import GroupState
@@ -117,7 +118,8 @@ class Common:
         self.ring = RingState() if several else None
         self.volumes = VolumeState()
         self.state.volumes = self.volumes
-        sections: list[Section] = [self.state, self.groups, self.volumes]
+        self.gateway = GatewayState()
+        sections: list[Section] = [self.state, self.groups, self.volumes, self.gateway]
         if self.ring is not None:
             sections += [self.register, self.ring]
         self.log = FakeLog(sections, self.clock, self.entropy, commit_s=commit_s)

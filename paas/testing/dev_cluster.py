@@ -473,7 +473,12 @@ class PlainNode:
 
 @contextlib.contextmanager
 def dev_cluster(count: int) -> Iterator[DevCluster]:
-    """A cluster of `count` nodes for the length of a block."""
+    """A cluster of `count` nodes, at least two, for the length of a block.
+
+    One node alone runs on this machine itself (`paas dev`): it has no machine to act on.
+    """
+    if count < 2:
+        raise ValueError("one node alone has no machine of its own: ask for two")
     folder = Path(tempfile.mkdtemp(prefix="paas-cluster-", dir="/var/tmp"))
     cluster = DevCluster(folder, count)
     try:

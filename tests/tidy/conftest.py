@@ -49,8 +49,17 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text)
 
-    def imports(self) -> Iterator[Import]:
-        for node in ast.walk(self.tree):
+    @functools.cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All of the tree, which is walked once for all rules."""
+        return tuple(ast.walk(self.tree))
+
+    @functools.cached_property
+    def imports(self) -> tuple[Import, ...]:
+        return tuple(self._imports())
+
+    def _imports(self) -> Iterator[Import]:
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield Import(alias.name, "", node.lineno)
@@ -63,10 +72,27 @@ class Source:
                 for alias in node.names:
                     yield Import(module, alias.name, node.lineno)
 
+    @staticmethod
+    def called(node: ast.expr) -> str:
+        """How it is written, as `a.b.c`; quickly for names, which nearly all of them are."""
+        names = []
+        inner = node
+        while isinstance(inner, ast.Attribute):
+            names.append(inner.attr)
+            inner = inner.value
+        if not isinstance(inner, ast.Name):
+            return ast.unparse(node)
+        return ".".join([inner.id, *reversed(names)])
+
+
+@functools.cache
+def _file(path: Path) -> Source:
+    return Source(path.relative_to(ROOT).as_posix(), path.read_text())
+
 
 def _read(*folders: str) -> list[Source]:
     return [
-        Source(path.relative_to(ROOT).as_posix(), path.read_text())
+        _file(path)
         for folder in folders
         for path in sorted((ROOT / folder).rglob("*.py"))
         if not OUT_OF_TREE & set(path.relative_to(ROOT).parts)

@@ -22,6 +22,13 @@ IO_FOLDERS = ("real", "sim", "testing", "cli", "sdk", "web", "assembly")
 
 # Further (io) files, each with its reason.
 IO_FILES: dict[str, str] = {
+    "paas/gateway/edge.py": "listeners, the watch, the drain",
+    "paas/gateway/http/connection.py": "cuts off the task that serves it",
+    "paas/gateway/upstream/calls.py": "awaits answers of operations and names connections",
+    "paas/gateway/upstream/forward.py": "awaits browsers and members; balance.py decides",
+    "paas/gateway/component/bundle.py": "copies the installed packages into a folder",
+    "paas/gateway/component/channel.py": "the gateway component's socket to its harness",
+    "paas/gateway/component/live.py": "awaits the channel, the browsers, and the end of drains",
     "paas/base/locks.py": "one process uses a thing, until it ends",
     "paas/blob/store.py": "the attachments on the disk",
     "paas/bundle/archive.py": "packs and reads archives as files",
@@ -44,6 +51,7 @@ IO_FILES: dict[str, str] = {
     "paas/container/names.py": "answers questions for names over UDP",
     "paas/container/backends/spares.py": "forks that wait for their order",
     "paas/container/launcher.py": "hands a container's start to the template process",
+    "paas/application/api.py": "waits for the log, and for an application to change",
     "paas/controller/adjusting.py": "one at a time for each component",
     "paas/container/living.py": "waits until everything stands still; slow changes in threads",
     "paas/container/living_face.py": "what was begun is finished whatever becomes of the asker",
@@ -60,6 +68,11 @@ IO_FILES: dict[str, str] = {
     "paas/container/snapshots.py": "finishes what it began, whatever becomes of the asker",
     "paas/controller/snapshot_api.py": "waits for components to end, to drop what is theirs",
     "paas/container/probe.py": "tries out what the kernel can do",
+    "paas/fetcher/bundle.py": "makes the folder that a bundle is pushed from",
+    "paas/gateway/acme/store.py": "keys and certificates on the disk",
+    "paas/gateway/component/group.py": "asks the other gateways",
+    "paas/gateway/component/join.py": "looks for programs, makes folders, tells the time",
+    "paas/bundle/installed.py": "copies installed packages into a folder",
     "paas/bundle/keys.py": "keeps keys in files that only their owner can read",
     "paas/container/procedure.py": "runs hooks one after the other, shielded and in bounded time",
     "paas/container/reaping.py": "names of signals",
@@ -165,14 +178,14 @@ def is_io(path: str) -> bool:
 def pure_findings(module: Any) -> list[str]:
     """What a pure file imports or calls, with the cure."""
     found = []
-    for imported in module.imports():
+    for imported in module.imports:
         names = (imported.module, imported.module.split(".")[0])
         cure = next((BANNED_IMPORTS[name] for name in names if name in BANNED_IMPORTS), "")
         if cure and (imported.module, imported.name) not in HARMLESS:
             found.append(f"{module.path}:{imported.line}: {imported.module} -> use {cure}")
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
+            called = module.called(node.func)
             cure = next((c for name, c in BANNED_CALLS.items() if _is(called, name)), "")
             if cure:
                 found.append(f"{module.path}:{node.lineno}: {called}() -> use {cure}")
@@ -190,12 +203,12 @@ def unfinished_findings(module: Any) -> list[str]:
         for number, line in enumerate(module.text.splitlines(), 1)
         if UNFINISHED.search(line)
     ]
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Name) and node.id == "NotImplemented" + "Error":
             found.append(f"{module.path}:{node.lineno}: {node.id}")
         if isinstance(node, ast.Attribute) and re.fullmatch(
             r"(pytest|unittest)(\.mark)?\.(skip|skipif|skipIf|skipUnless|xfail|importorskip)",
-            ast.unparse(node),
+            module.called(node),
         ):
             found.append(f"{module.path}:{node.lineno}: {ast.unparse(node)}")
     return found
@@ -204,8 +217,8 @@ def unfinished_findings(module: Any) -> list[str]:
 def print_findings(module: Any) -> list[str]:
     return [
         f"{module.path}:{node.lineno}: print -> use telemetry.log"
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "pprint")
+        for node in module.nodes
+        if isinstance(node, ast.Call) and module.called(node.func) in ("print", "pprint")
     ]
 
 
@@ -213,7 +226,7 @@ def raising_findings(module: Any) -> list[str]:
     """Up to Python 3.11.3 (Debian 12 has 3.11.2) it arrives wrapped in a nameless group."""
     return [
         f"{module.path}:{node.lineno}: raise within except* -> remember it, raise it afterwards"
-        for group in ast.walk(module.tree)
+        for group in module.nodes
         if isinstance(group, ast.TryStar)
         for handler in group.handlers
         for node in ast.walk(handler)
@@ -245,7 +258,7 @@ def test_nobody_uses_pickle_mocks_or_uuid(scripts: list[Any]) -> None:
     found = [
         f"{script.path}:{i.line}: {i.module}"
         for script in scripts
-        for i in script.imports()
+        for i in script.imports
         if i.module in banned or (i.module, i.name) == ("unittest", "mock")
     ]
     assert not found, "\n" + "\n".join(found)

@@ -45,12 +45,12 @@ def dead_links(path: Path) -> list[str]:
 def emitted_keys(module: Any) -> list[tuple[int, str]]:
     """Keys that are written literally in calls like `log.info("a.b", …)`."""
     found = []
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.Call(
                 func=ast.Attribute(attr=level, value=logger),
                 args=[ast.Constant(value=str(key)), *_],
-            ) if level in LEVELS and ast.unparse(logger).split(".")[-1].lstrip("_") == "log":
+            ) if level in LEVELS and module.called(logger).split(".")[-1].lstrip("_") == "log":
                 found.append((node.lineno, key))
     return found
 

@@ -35,9 +35,7 @@ UNUSED_ALLOWED = {
 def length_findings(module: Any) -> list[str]:
     """Functions that are too long to be understood at once."""
     functions = (
-        node
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        node for node in module.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
     return [
         f"{module.path}:{f.lineno}: {f.name} has {lines} lines, at most {FUNCTION_LINES_MAX}"
@@ -51,9 +49,9 @@ def imported_modules(modules: list[Any]) -> set[str]:
     known = {module.module for module in modules}
     used: set[str] = set()
     for module in modules:
-        names = {i.module for i in module.imports()}
-        names |= {f"{i.module}.{i.name}" for i in module.imports()}
-        for node in ast.walk(module.tree):
+        names = {i.module for i in module.imports}
+        names |= {f"{i.module}.{i.name}" for i in module.imports}
+        for node in module.nodes:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 names.add(node.value)
                 # `module:function`; the command table names modules of its own package.

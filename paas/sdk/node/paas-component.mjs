@@ -444,6 +444,19 @@ export class Component {
   }
 
   /**
+   * Say something to a browser, over a WebSocket or an answer that goes on; resolves when there is
+   * room for it. `gateway` is the sender of the call that told the `connection`. Options: `data`
+   * (bytes), `kind` (text, binary, close; body, end), `code` and `reason` of a close.
+   */
+  async push(gateway, connection, text = "", { data, kind = "text", code = 1000, reason = "" } = {}) {
+    const inputs = { connection, kind };
+    if (kind === "close") Object.assign(inputs, { code, reason });
+    else if (text) inputs.text = text;
+    const attachments = data === undefined ? undefined : [{ name: "data", data }];
+    return this.call(gateway, "gateway.send", inputs, { attachments });
+  }
+
+  /**
    * A cast in a stream of casts: not each is confirmed. Now and then one waits until the hub has
    * handed it, and thus all before it, on. Attachments up to 1 MiB.
    */

@@ -183,6 +183,32 @@ class Api:
         params = self._call_params(target, operation, inputs, object, selector, attachments)
         return self._tell_cast(params)
 
+    def push(
+        self,
+        gateway: str,
+        connection: str,
+        text: str = "",
+        *,
+        data: bytes | None = None,
+        kind: str = "text",
+        code: int = 1000,
+        reason: str = "",
+    ) -> Any:
+        """Say something to a browser, by a WebSocket or an answer that goes on; returns when there
+        is room for it.
+
+        `gateway` is the sender of the call that told the `connection`.  `kind` is `text`, `binary`
+        (`data`) or `close` (`code`, `reason`) for a WebSocket; `body` (`text` or `data`) or `end`
+        for an answer with `stream`.  Raises ComponentError `no-such-target` when the browser is
+        gone.
+        """
+        inputs = {"connection": connection, "kind": kind}
+        said: dict[str, Any] = {"text": text} if text else {}
+        if kind == "close":
+            said = {"code": code, "reason": reason}
+        attachments = None if data is None else [{"name": "data", "data": data}]
+        return self.call(gateway, "gateway.send", {**inputs, **said}, attachments=attachments)
+
     def attach(self, source: Source, name: str = "", type: str = "application/octet-stream") -> Any:
         """An attachment of bytes, of a file (its path), or of pieces; large ones become blobs."""
         if isinstance(source, (str, os.PathLike)):

@@ -16,8 +16,8 @@ from paas.base.errors import PlatformError
 from paas.container.fence import Fence
 from paas.controller import admission, adoption, restarts
 from paas.controller.agent import Controller
+from paas.controller.ends import Ends
 from paas.controller.restarts import Policy
-from paas.controller.state import ControllerState
 from paas.harness.messages import Event
 from paas.harness.watches import WatchBook
 from paas.hub.mailbox_box import Box
@@ -225,7 +225,7 @@ MUTANTS: dict[str, tuple[str, list[Patch]]] = {
     ),
     "node-loss-forgotten": (
         "the components of a lost node are not placed again",
-        [(ControllerState, "_node_lost", _nothing)],
+        [(Ends, "node_lost", _nothing)],
     ),
     "cast-sent-twice": (
         "a message between nodes is sent twice",

@@ -151,7 +151,9 @@ def test_a_node_joins_by_token_which_works_once(tmp_path: Path) -> None:
         token = first.run("cluster", "token", "-o", "name").strip()
         where = f"127.0.0.1:{port + 1}"
         ask = ("cluster", "join", where, "--token", token, "--listen", f"127.0.0.1:{port + 2}")
-        assert "n2 joined lab-1" in second.run(*ask)
+        server = json.loads(first.run("dns", "status", "-o", "json"))["address"]
+        by_name = ("cluster", "join", "paas.internal", "--dns", server, *ask[3:])
+        assert "n2 joined lab-1" in second.run(*by_name)
         first.until_states("available available")
         third.run(*ask[:-1], f"127.0.0.1:{port + 4}", "--name", "n3", status=4)
         assert not (third.state / "cluster.json").exists()

@@ -264,6 +264,8 @@ async def fresh_node(tmp_path: Path, backend: str) -> AsyncIterator[Node]:
         link_prefix=f"v{name[1:]}"[:10],
         network=f"10.{NOBODYS + os.getpid() % 60}.{next(_COUNTER) % 200}.0/24",
         harness="plain_init:main",
+        pool_networks=1,
+        pool_disks=1,
         backend=backend,
     )
     node = Node(settings, tmp_path)

@@ -17,6 +17,7 @@ import trio
 
 from paas.base.errors import PlatformError
 from paas.container import names
+from tests.system.container.conftest import PYTHON
 
 pytestmark = pytest.mark.system
 
@@ -290,6 +291,67 @@ async def test_links_forward_only_for_us_and_are_put_back(fresh_node: Any, world
         await engine.teardown_node()
     assert link.read_text().strip() == "0"
     link.write_text(before)
+
+
+SAY = """
+import socket, sys
+server = socket.create_server(("", 9))
+print("ready", flush=True)
+while True:
+    connection, _ = server.accept()
+    connection.sendall(b"hello")
+    connection.close()
+"""
+HEAR = "import socket; print(socket.create_connection(('203.0.113.3', 9), 2).recv(9).decode())"
+
+
+@pytest.fixture
+def bridged() -> Iterator[tuple[str, str]]:
+    """A bridge of the machine's own with two machines on it: its name, a neighbour's namespace."""
+    bridge, names = f"ub{os.getpid()}", [f"{which}{os.getpid()}" for which in ("hear", "say")]
+    commands = [
+        f"ip link add {bridge} type bridge",
+        f"ip addr add 203.0.113.1/24 dev {bridge}",
+        f"ip link set {bridge} up",
+    ]
+    for number, name in enumerate(names, 2):
+        commands += [
+            f"ip netns add {name}",
+            f"ip link add {bridge}p{number} type veth peer name eth0 netns {name}",
+            f"ip link set {bridge}p{number} master {bridge} up",
+            f"ip -n {name} addr add 203.0.113.{number}/24 dev eth0",
+            f"ip -n {name} link set eth0 up",
+        ]
+    for words in commands:
+        subprocess.run(words.split(), check=True)
+    # As with br_netfilter loaded, which container engines and virtual machines' managers do.
+    shown = Path(f"/sys/class/net/{bridge}/bridge/nf_call_iptables")
+    if shown.exists():
+        shown.write_text("1")
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", names[1], PYTHON, "-c", SAY], stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    yield bridge, names[0]
+    server.kill()
+    server.wait()
+    server.stdout.close()
+    subprocess.run(["ip", "link", "del", bridge], check=True)
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+async def test_neighbours_on_a_bridge_of_the_machine_are_left_alone(
+    node: Any, bridged: tuple[str, str]
+) -> None:
+    """What a node keeps from being routed by its uplink is not what the uplink itself bridges."""
+    bridge, neighbour = bridged
+    started = await node.start("sleep", "60", egress=("203.0.113.0/24:9",))
+    assert bridge in await _set(node, "uplinks")
+    hears = ["ip", "netns", "exec", neighbour, PYTHON, "-c", HEAR]
+    assert (await trio.run_process(hears, capture_stdout=True)).stdout == b"hello\n"
+    await node.engine.destroy(started.component)
 
 
 async def _set(node: Any, name: str) -> list[Any]:

@@ -38,7 +38,7 @@ def name(names: dict[str, list[str]]) -> None:
         data, sender = udp.recvfrom(4096)
         asked = dnslib.DNSRecord.parse(data)
         reply = asked.reply()
-        for address in names.get(str(asked.q.qname).rstrip("."), []):
+        for address in names.get(str(asked.q.qname).rstrip(".").lower(), []):
             reply.add_answer(dnslib.RR(asked.q.qname, rdata=dnslib.A(address), ttl=1))
         udp.sendto(reply.pack(), sender)
 

@@ -45,6 +45,7 @@ def test_agents_are_told_all_of_it(tmp_path):
         "backend": "namespaces",
         "filesystem": "auto",
         "ipv6": "off",
+        "dns": {},
     }
 
 
@@ -71,6 +72,8 @@ def test_a_node_may_prefer_another_back_end_and_say_nothing_else(tmp_path):
         ({**GOOD, "node": "N 1"}, "node"),
         ({**GOOD, "cluster": ""}, "cluster"),
         ({**GOOD, "containers": "10.0.0.0/99"}, "node.json"),
+        ({**GOOD, "dns": []}, "dns"),
+        ({**GOOD, "dns": {"zone": "a b"}}, "dns.zone"),
         ({**GOOD, "backend": "chroot"}, "backend"),
         ({**GOOD, "filesystem": "ext2"}, "filesystem"),
         ({**GOOD, "ipv6": True}, "ipv6"),

@@ -10,6 +10,7 @@ from typing import Any
 import dnslib
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +52,7 @@ class Server:
         while True:
             data, sender = await self.socket.recvfrom(4096)
             asked = dnslib.DNSRecord.parse(data)
-            name = str(asked.q.qname).rstrip(".")
+            name = str(asked.q.qname).rstrip(".").lower()  # it is asked in mixed case
             self.asked.append(name)
             other = asked.reply()
             other.header.id ^= 1
@@ -170,6 +171,59 @@ async def test_when_no_server_answers_that_is_said(world: World) -> None:
     data = dnslib.DNSRecord.question("api.example.com").pack()
     answer = dnslib.DNSRecord.parse(await names.answer(data, COMPONENT))
     assert answer.header.rcode == dnslib.RCODE.SERVFAIL
+
+
+class Hub:
+    """Implements `paas.container.names.Cluster` and `Zone`."""
+
+    zone = "paas.internal"
+
+    def __init__(self) -> None:
+        self.names = self
+        self.asked: list[tuple[str, bool]] = []
+        self.away = False
+
+    def component(self, source: str, /) -> str:
+        return "ab" * 20 if source == COMPONENT else ""
+
+    async def ask(self, question: bytes, component: str, *, tcp: bool = False) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        self.asked.append((component, tcp))
+        asked = dnslib.DNSRecord.parse(question)
+        reply = asked.reply()
+        reply.add_answer(dnslib.RR(asked.q.qname, 1, ttl=5, rdata=dnslib.A("10.64.0.9")))
+        return None if self.away else bytes(reply.pack())
+
+
+async def test_names_of_the_cluster_are_answered_by_the_hub_for_containers_only(
+    world: World,
+) -> None:
+    hub = Hub()
+    world.names = Names(world._allowed, lambda _: True, world.filter, servers=list, cluster=hub)
+    answer = await world.ask("web.group.PAAS.internal")
+    assert [str(rr.rdata) for rr in answer.rr] == ["10.64.0.9"]
+    assert hub.asked == [("ab" * 20, False)]
+    assert world.filter.passed == []  # a name is no way
+    for name in ("web.group.paas.internal.example.com", "xpaas.internal", "internal"):
+        assert (await world.ask(name)).header.rcode == dnslib.RCODE.REFUSED
+    other = await world.ask("web.group.paas.internal", source="10.64.0.77")
+    assert other.header.rcode == dnslib.RCODE.REFUSED
+    hub.away = True
+    answer = await world.ask("web.group.paas.internal")
+    assert answer.header.rcode == dnslib.RCODE.SERVFAIL
+
+
+async def test_a_container_that_asks_without_end_takes_no_place_from_others(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    names = Names(lambda _: [], lambda _: True, Filter(), servers=list)
+    taken = [names._begin(COMPONENT) for _ in range(5_000)]
+    assert taken.count(True) == limits.QUESTIONS_SOURCE_MAX
+    assert names._begin("10.64.0.3")
+    for _ in range(limits.QUESTIONS_SOURCE_MAX):
+        names._end(COMPONENT)
+    assert not names._begin(COMPONENT)  # it has had its rate of this second
+    assert names._begin("10.64.0.3")
 
 
 def test_the_hosts_servers_are_those_of_its_file(

@@ -87,6 +87,22 @@ def test_an_operation_asks_another_component(harness: Harness) -> None:
     assert pending.result() == {"got": {"v": 2}}
 
 
+def test_something_is_said_to_a_browser(harness: Harness) -> None:
+    pending = harness.begin("tell_browser")
+    said = []
+    for _ in range(3):
+        asked = harness.expect("hub.call", operation="gateway.send")
+        said.append(asked.params)
+        asked.answer({"outputs": {"delivered": True}, "component": "x"})
+    assert pending.result() == {"delivered": True}
+    inputs = [params["inputs"] for params in said]
+    assert inputs[0] == {"connection": "c1", "kind": "text", "text": "hi"}
+    assert inputs[1] == {"connection": "c1", "kind": "binary"}
+    assert inputs[2] == {"connection": "c1", "kind": "close", "code": 1001, "reason": "later"}
+    (attachment,) = said[1]["attachments"]
+    assert attachment["name"] == "data"
+
+
 def test_errors_of_others_keep_code_and_data(harness: Harness) -> None:
     pending = harness.begin("ask")
     harness.expect("hub.call").fail("no-such-target", "nobody", target="group:b")

@@ -10,6 +10,11 @@ probe.operation("echo", (inputs) => inputs);
 probe.operation("ask", async (inputs) => ({
   got: await probe.call("group:b", "get", inputs, { timeout: 5 }),
 }));
+probe.operation("tell_browser", async (_, call) => {
+  await probe.push(call.sender, "c1", "hi");
+  await probe.push(call.sender, "c1", "", { kind: "binary", data: Buffer.from([0]) });
+  return probe.push(call.sender, "c1", "", { kind: "close", code: 1001, reason: "later" });
+});
 probe.operation("wait", (_, call) => {
   probe.log("waiting");
   return new Promise((_, reject) => {

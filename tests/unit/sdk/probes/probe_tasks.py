@@ -38,6 +38,12 @@ class Probe(Base):  # type: ignore[misc]
         return {"got": await self.call("group:b", "get", inputs, timeout=5)}
 
     @operation
+    async def tell_browser(self, inputs: Any, call: Call) -> Any:
+        await self.push(call.sender, "c1", "hi")
+        await self.push(call.sender, "c1", kind="binary", data=b"\x00")
+        return await self.push(call.sender, "c1", kind="close", code=1001, reason="later")
+
+    @operation
     async def wait(self, inputs: Any, call: Call) -> Any:
         self.log("waiting")
         await sleep(20)

@@ -26,6 +26,12 @@ class Probe(Component):
     def ask(self, inputs: Any, call: Call) -> Any:
         return {"got": self.call("group:b", "get", inputs, timeout=5)}
 
+    @operation
+    def tell_browser(self, inputs: Any, call: Call) -> Any:
+        self.push(call.sender, "c1", "hi")
+        self.push(call.sender, "c1", kind="binary", data=b"\x00")
+        return self.push(call.sender, "c1", kind="close", code=1001, reason="later")
+
     @operation(inline=True)
     def ask_inline(self, inputs: Any, call: Call) -> Any:
         return self.call("group:b", "get", inputs)

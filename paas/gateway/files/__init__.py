@@ -1,0 +1,1 @@
+"""Static content: files of a folder, with conditions and ranges."""

@@ -1,0 +1,1 @@
+"""HTTP as the gateway reads and writes it: heads, bodies, forwarded headers, refusals."""

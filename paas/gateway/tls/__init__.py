@@ -1,0 +1,1 @@
+"""Certificates of the gateway: which one a browser is shown."""

@@ -1,0 +1,1 @@
+"""The members' side of the data path: connections that are kept, requests that are forwarded."""

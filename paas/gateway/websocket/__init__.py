@@ -1,0 +1,1 @@
+"""WebSockets through the gateway: relayed to members, or as messages to operations."""
